@@ -1,0 +1,120 @@
+"""The trained model as files: one safetensors file per layer, an index, and the preprocessing."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from pipemlp.config.errors import ModelFileError
+from pipemlp.config.model import ModelConfig
+from pipemlp.data import Preprocessing
+from pipemlp.planning.layers import LayerDescription, describe_layers
+from pipemlp.planning.shapes import DataShape
+
+FORMAT = 1
+"""Version of the layout below `model/`; raised when it changes."""
+
+
+def layer_file(index: int) -> str:
+    """File name of a layer's tensors."""
+    return f"layer-{index:05d}.safetensors"
+
+
+def save_layers(directory: Path, tensors: Mapping[int, Mapping[str, torch.Tensor]]) -> None:
+    """Write the given layers, in float32, each file replaced in one step."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for index, layer in tensors.items():
+        path = directory / layer_file(index)
+        temporary = path.with_suffix(".tmp")
+        save_file({name: value.float().cpu().contiguous() for name, value in layer.items()}, temporary)
+        os.replace(temporary, path)
+
+
+def save_index(
+    directory: Path,
+    layers: tuple[LayerDescription, ...],
+    *,
+    model: ModelConfig,
+    shape: DataShape,
+    preprocessing: Preprocessing,
+    about: Mapping[str, object],
+) -> None:
+    """Write what is needed to build the model again: its configuration, the data's shape and preprocessing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_json(directory / "preprocessing.json", preprocessing.to_json())
+    index = {
+        "format": FORMAT,
+        **about,
+        "model": model.model_dump(mode="json"),
+        "shape": asdict(shape),
+        "layers": [
+            {"index": layer.index, "kind": layer.kind, "file": layer_file(layer.index), "parameters": layer.num_parameters}
+            for layer in layers
+        ],
+    }
+    _write_json(directory / "index.json", index)
+
+
+def _write_json(path: Path, value: object) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_index(directory: Path) -> tuple[ModelConfig, DataShape, Preprocessing, dict[str, object]]:
+    """Read what `save_index` wrote.
+
+    Raises:
+        ModelFileError: if it is missing, damaged, of a newer format, or names a block that is not registered.
+    """
+    path = directory / "index.json"
+    if not path.is_file():
+        raise ModelFileError(f"{directory}: no trained model here (index.json is missing); has the run finished?")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        if index["format"] > FORMAT:
+            raise ModelFileError(f"{path}: format {index['format']}, this version reads up to {FORMAT}; upgrade pipemlp")
+        shape = DataShape(
+            **index["shape"]
+            | {key: tuple(index["shape"][key]) for key in ("cardinalities", "num_rows")}
+        )
+        model = ModelConfig.model_validate(index["model"])
+        preprocessing = Preprocessing.from_json(json.loads((directory / "preprocessing.json").read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        hint = "; give --plugin MODULE, if the model uses a plug-in's block" if "unknown block" in str(error) else ""
+        raise ModelFileError(f"{path}: cannot be read: {error}{hint}") from error
+    return model, shape, preprocessing, index
+
+
+def read_layers(directory: Path, layers: tuple[LayerDescription, ...]) -> dict[int, dict[str, torch.Tensor]]:
+    """The tensors of the given layers, checked against their descriptions.
+
+    Raises:
+        ModelFileError: naming the file that is missing, damaged or of another shape.
+    """
+    return {layer.index: _read_layer(directory / layer_file(layer.index), layer) for layer in layers}
+
+
+def _read_layer(path: Path, layer: LayerDescription) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: missing; the model needs all its layers")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path}: damaged: {error}") from error
+    expected = {parameter.name: parameter.shape for parameter in layer.parameters}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if expected != found:
+        raise ModelFileError(f"{path}: holds {found}, but layer {layer.index} ({layer.kind}) has {expected}")
+    return tensors
+
+
+def stored_layers(directory: Path) -> tuple[LayerDescription, ...]:
+    """Descriptions of the stored model's layers."""
+    model, shape, _, _ = read_index(directory)
+    return describe_layers(model, shape)

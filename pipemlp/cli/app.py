@@ -1,0 +1,23 @@
+"""The command line: one module per command, gathered here."""
+
+from typing import Annotated
+
+import typer
+
+from pipemlp.cli.train import train
+
+app = typer.Typer(
+    name="pipemlp",
+    help="Train deep MLPs over stages and replicas, from one config file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=True)] = None) -> None:
+    """Train deep MLPs over stages and replicas, from one config file."""
+
+
+app.command()(train)

@@ -1,0 +1,46 @@
+"""`pipemlp train`: a worker where a launcher set RANK, otherwise the one who starts the launcher."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipemlp.cli.plugins import load_plugins
+from pipemlp.config.loading import load_config
+from pipemlp.launching.environment import WorkerEnvironment
+from pipemlp.training.launch import launch, launch_command
+from pipemlp.training.work import work
+
+Config = Annotated[Path, typer.Argument(help="Config file, such as configs/digits.yaml.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[section.key=value ...]", help="Values that replace those of the file.", show_default=False),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="Python module that registers your own blocks, losses, ..."),
+]
+
+
+def train(
+    config: Config,
+    overrides: Overrides = None,
+    plugin: Plugins = None,
+    print_command: Annotated[bool, typer.Option("--print-command", help="Show the launcher's command only.")] = False,
+) -> None:
+    """Train the model of a config file, and evaluate it on the test split.
+
+    Starts the processes the config needs on this machine, through the deepspeed launcher. Started by deepspeed,
+    torchrun or the SLURM scripts, it is one of these processes.
+
+    Example: pipemlp train configs/digits.yaml training.epochs=5 parallel.stages=1
+    """
+    load_plugins(plugin or [])
+    environment = WorkerEnvironment.from_environ()
+    if environment is not None:
+        work(config, overrides or [], environment)
+    if print_command:
+        typer.echo(launch_command(load_config(config, overrides or []), config, overrides or [], plugin or []))
+        return
+    status = launch(load_config(config, overrides or []), plugin or [])
+    raise typer.Exit(status.exit_code)

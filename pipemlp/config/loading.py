@@ -1,0 +1,64 @@
+"""From a config file and overrides to a `RunConfig`, or to one report of all that is wrong with them."""
+
+import os
+from collections.abc import Iterable, Sequence
+
+from pydantic import ValidationError
+
+from pipemlp.config.errors import ConfigError
+from pipemlp.config.extends import read_with_parents
+from pipemlp.config.messages import explain
+from pipemlp.config.origin import Origin, format_key
+from pipemlp.config.overrides import apply_overrides
+from pipemlp.config.reading import Document, Problem
+from pipemlp.config.root import RunConfig
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfig:
+    """Read, merge and check a configuration.
+
+    `path` is shown in messages as given. `overrides` are `section.key=value`, laid over the file in order.
+
+    Raises:
+        ConfigError: with one line per problem, in the order of the file: `configs/a.yaml:12: parallel.stages: ...`.
+    """
+    file = os.fspath(path)
+    document = apply_overrides(read_with_parents(file), overrides, os.path.dirname(file))
+    origin = Origin(file, document.positions)
+    problems = list(document.problems)
+    config = None
+    try:
+        config = RunConfig.model_validate(document.values)
+    except ValidationError as error:
+        problems += explain(error, document.values)
+    if problems or config is None:
+        raise ConfigError(_report(problems, origin, document))
+    return config.placed(origin)
+
+
+def problems_error(config: RunConfig, problems: Iterable[tuple[str, str]]) -> ConfigError:
+    """The error, for the caller to raise, that says where in the configuration each (key, text) was written."""
+    return ConfigError(_line(config.where(key), key, text) for key, text in problems)
+
+
+def _report(problems: Sequence[Problem], origin: Origin, document: Document) -> list[str]:
+    """One line per problem: the file's in the order of its lines, its parents', then the command line's."""
+
+    def place(problem: Problem) -> tuple[int, int]:
+        file, _, line = _where(problem, origin).rpartition(":")
+        if not line.isdigit():
+            return (0, 0) if origin.file == _where(problem, origin) else (len(document.files), 0)
+        return document.files.index(file), int(line)
+
+    # A key refused while reading (a tag, say) has that one reason, whatever the value left in its place lacks.
+    refused = {problem.key for problem in document.problems}
+    shown = [one for one in problems if one.position or one.key not in refused]
+    return [_line(_where(one, origin), format_key(one.key), one.text) for one in sorted(shown, key=place)]
+
+
+def _where(problem: Problem, origin: Origin) -> str:
+    return str(problem.position) if problem.position else origin.where(problem.key)
+
+
+def _line(where: str, key: str, text: str) -> str:
+    return ": ".join(part for part in (where, key, text) if part)

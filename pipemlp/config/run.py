@@ -1,0 +1,61 @@
+"""Sections `run`, `evaluation`, `checkpoint`, `fault` and `logging`: the frame around the training."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipemlp.config.section import Names, NonNegative, Positive, PositiveFloat, Section
+
+
+class RunSection(Section):
+    """Name, place, seed and device of the run."""
+
+    name: Literal["auto"] | Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "auto"
+    """Letters, digits, dots, dashes and underscores; `auto` is the config file's name."""
+    dir: str = "auto"
+    """Where the run is written; `auto` is `runs/NAME-TIME`. An existing empty folder is fine."""
+    seed: NonNegative = 0
+    """Seed of initialisation, sample order and dropout."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes GPUs where there are any."""
+    threads: Literal["auto"] | Positive = "auto"
+    """CPU threads per process; `auto` shares the cores out evenly."""
+
+
+class EvaluationConfig(Section):
+    """When to evaluate on the validation rows, and what."""
+
+    every_epochs: Positive | None = None
+    """Epochs between two evaluations; 1 when `every_steps` is not given either."""
+    every_steps: Positive | None = None
+    """Steps between two evaluations; give this or `every_epochs`."""
+    metrics: Literal["auto"] | Names = "auto"
+    """Metrics by name; `auto` takes those of the task."""
+
+    @model_validator(mode="after")
+    def _one_interval(self) -> "EvaluationConfig":
+        if self.every_epochs is not None and self.every_steps is not None:
+            raise ValueError("every_epochs and every_steps are both given; keep one of them")
+        return self
+
+
+class CheckpointConfig(Section):
+    """What is kept of the weights."""
+
+    best: str | None = None
+    """A validation metric (or `loss`): the model kept at the end is the best by it, not the last."""
+
+
+class FaultConfig(Section):
+    """What to do when something goes wrong."""
+
+    timeout_seconds: PositiveFloat = 600.0
+    """How long a rank waits for another before the run fails."""
+
+
+class LoggingConfig(Section):
+    """How often progress is written."""
+
+    every_steps: Positive = 10
+    """Steps between two training lines in metrics.jsonl and TensorBoard."""
+

@@ -1,0 +1,47 @@
+"""TCP ports: find a free one, and say early and clearly that one is taken."""
+
+import errno
+import socket
+
+from pipemlp.config.errors import ClusterError
+
+
+def free_port() -> int:
+    """A port that nobody listens on now; somebody may still take it before it is used."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ClusterError when `port` cannot be listened on at `host`; a host that is not this machine passes.
+
+    For use before the launcher starts, or in rank 0: under torchrun the agent holds MASTER_PORT itself, so do not ask.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise ClusterError(
+            f"cannot find the host {host} ({error.strerror}); set MASTER_ADDR to a known host"
+        ) from error
+    family, _, _, _, address = addresses[0]
+    if _bind(family, address, host, port):
+        # The store listens on all interfaces, so a listener on any other one is in its way as well.
+        _bind(socket.AF_INET, ("", port), host, port)
+
+
+def _bind(family: int, address: tuple[object, ...], host: str, port: int) -> bool:
+    """Try to listen on an address; False where the address belongs to another machine."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                remedy = f"set MASTER_PORT (or --master_port) to a free one, such as {free_port()}"
+                raise ClusterError(f"port {port} is in use; {remedy}") from error
+            if error.errno == errno.EADDRNOTAVAIL:
+                return False
+            raise ClusterError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return True

@@ -1,0 +1,140 @@
+"""Start a launcher, pass signals on to its workers, leave no process behind, and tell how the run ended."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from pipemlp.config.errors import ClusterError
+from pipemlp.launching.environment import SUPERVISOR_PID
+from pipemlp.launching.outcome import Outcome, conclude
+from pipemlp.launching.process_tree import ProcessTree
+from pipemlp.launching.status import read_status
+from pipemlp.launching.watch import STOP_SIGNALS
+
+_POLL_SECONDS = 0.25
+
+
+def run_launcher(
+    command: Sequence[str], run_dir: Path, environment: Mapping[str, str], grace_seconds: float = 10.0
+) -> int:
+    """Run a launcher to its end and return the exit code of the run, as `status.json` in `run_dir` tells it.
+
+    The first SIGINT, SIGTERM or SIGHUP goes to the workers, who then have `grace_seconds` to end (give them time to
+    save); a second SIGINT kills at once. `environment` is the launcher's whole environment. When this returns, no
+    process of the launcher lives, and a run that did not report its end is recorded as failed.
+
+        supervisor (this process)
+          runner        ends early when launch.py is killed, with exit code 0; dies alone by a signal
+            launch.py   ends the other workers when one ends with a code above 0; dies alone by SIGKILL
+              workers   write status.json; watch the processes above them
+
+    Raises ClusterError when the command cannot be started or `status.json` is damaged.
+    """
+    before = read_status(run_dir)
+    with _caught_signals() as caught:
+        process = _start(command, environment)
+        tree = ProcessTree(process.pid)
+        try:
+            outcome = _Supervision(process, tree, caught, grace_seconds).run()
+        finally:
+            tree.kill()
+            process.wait()
+    return conclude(run_dir, before, outcome)
+
+
+@dataclass
+class _Supervision:
+    process: subprocess.Popen[bytes]
+    tree: ProcessTree
+    caught: list[int]
+    grace_seconds: float
+    num_handled: int = 0
+    deadline: float = field(default=float("inf"))
+
+    def run(self) -> Outcome:
+        """Wait until the launcher has ended, or has to be killed."""
+        while self.process.poll() is None:
+            self.tree.update()
+            if self._must_kill():
+                break
+            self._wait()
+        self.tree.update()
+        exit_code = self.process.poll()
+        outlived = exit_code is not None and bool(self.tree.workers())
+        self._wait_for_survivors()
+        signum = self.caught[0] if self.caught else None
+        return Outcome(exit_code, signum, outlived, self.tree.has_seen_workers)
+
+    def _wait_for_survivors(self) -> None:
+        """Workers that outlive their launcher notice it, and write what happened, before they are killed."""
+        self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
+        while self.tree.workers() and not self._must_kill():
+            time.sleep(0.05)
+            self.tree.update()
+
+    def _must_kill(self) -> bool:
+        """Pass new signals on to the workers; True when there is nothing left to wait for."""
+        new = self.caught[self.num_handled :]
+        self.num_handled += len(new)
+        if self.caught[1:].count(signal.SIGINT) > 0:
+            return True
+        workers = self.tree.workers()
+        if new and not workers:
+            return True  # The launcher is still starting: nobody has anything to save.
+        for signum in new:
+            for worker in workers:
+                try:
+                    worker.send_signal(signum)
+                except psutil.Error:
+                    continue
+        if new:
+            self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
+        return time.monotonic() >= self.deadline
+
+    def _wait(self) -> None:
+        try:
+            self.process.wait(timeout=_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            return
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start the launcher in its own session, so that a terminal's signals reach it only through us."""
+    try:
+        return subprocess.Popen(
+            command,
+            env={**environment, SUPERVISOR_PID: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ClusterError(f"cannot start the launcher {command[0]}: {error.strerror}") from error
+
+
+@contextmanager
+def _caught_signals() -> Iterator[list[int]]:
+    """Collect stop signals instead of obeying them; outside the main thread none can be caught."""
+    caught: list[int] = []
+
+    def catch(signum: int, _: FrameType | None) -> None:
+        caught.append(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    taken = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+    previous = {signum: signal.signal(signum, catch) for signum in taken}
+    try:
+        yield caught
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)

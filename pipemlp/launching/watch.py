@@ -1,0 +1,105 @@
+"""How a worker learns that it should end: a process above it has died, or a signal has come."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from pipemlp.launching.environment import SUPERVISOR_PID
+
+_LAUNCH_MODULE = "deepspeed.launcher.launch"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def watch_parents(on_death: Callable[[str], None], poll_seconds: float = 0.5) -> threading.Thread:
+    """Watch the processes above this one from a daemon thread; call `on_death` once, with what died, and stop.
+
+    Watched are the parent, the parent's parent when the parent is deepspeed's launch.py (whose runner can die without
+    taking anyone along), and the process named by PIPEMLP_SUPERVISOR_PID. Call it first thing in a worker: a launcher
+    that dies earlier is not seen. `on_death` should record the failure and end the process by os._exit.
+    """
+    watched = _watched()
+    parent = os.getppid()
+
+    def poll() -> None:
+        while True:
+            # A parent's death is seen by being adopted, which needs no right to look at the parent.
+            dead = f"its parent, process {parent}," if os.getppid() != parent else _first_dead(watched)
+            if dead is not None:
+                on_death(f"{dead} has died")
+                return
+            time.sleep(poll_seconds)
+
+    thread = threading.Thread(target=poll, name="watch-parents", daemon=True)
+    thread.start()
+    return thread
+
+
+def handle_termination(
+    on_signal: Callable[[int], None], signals: Sequence[signal.Signals] = STOP_SIGNALS
+) -> threading.Thread:
+    """Take stop signals in a daemon thread, which calls `on_signal` with the number of each one.
+
+    A Python handler would have to wait until the main thread returns from native code, so from a collective whose peer
+    has left it would never run. Call it in the main thread before any other thread starts: the signals are blocked in
+    this thread and in all that start later. Child processes inherit the block; one that should end by SIGTERM has to
+    lift it. Signals that are ignored (nohup) stay so.
+    """
+    taken = {signum for signum in signals if signal.getsignal(signum) is not signal.SIG_IGN}
+    if threading.current_thread() is threading.main_thread():
+        for signum in taken:
+            # Only for a native thread that was there before and got the signal: the default would end us unheard.
+            signal.signal(signum, lambda received, _: on_signal(received))
+    signal.pthread_sigmask(signal.SIG_BLOCK, taken)
+
+    def wait() -> None:
+        while True:
+            on_signal(signal.sigwait(taken))
+
+    thread = threading.Thread(target=wait, name="take-signals", daemon=True)
+    if taken:
+        thread.start()
+    return thread
+
+
+def _watched() -> list[tuple[str, psutil.Process | None]]:
+    """Descriptions and processes; None for one that was gone already."""
+    watched: list[tuple[str, psutil.Process | None]] = []
+    try:
+        parent = psutil.Process(os.getppid())
+        grandparent = parent.ppid()
+        if grandparent > 0 and _LAUNCH_MODULE in parent.cmdline():
+            watched.append((f"the deepspeed launcher, process {grandparent},", psutil.Process(grandparent)))
+    except psutil.Error:
+        pass  # Processes of other users may be hidden; the parent itself is watched without looking at it.
+    pid = os.environ.get(SUPERVISOR_PID, "")
+    if pid.isascii() and pid.isdigit():
+        watched.append((f"pipemlp train, process {pid},", _process(int(pid))))
+    return watched
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _first_dead(watched: list[tuple[str, psutil.Process | None]]) -> str | None:
+    for description, process in watched:
+        if process is None or not is_alive(process):
+            return description
+    return None
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether this very process (not a later one with its pid) runs; one that only waits to be reaped does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True

@@ -1,0 +1,1 @@
+"""From layer descriptions to torch modules, and losses."""

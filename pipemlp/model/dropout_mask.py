@@ -1,0 +1,80 @@
+"""Which values dropout drops: a stateless hash of (seed, layer, step, row in the global batch, column).
+
+    row hash [n, 1] + key     \\
+                               xor -> shift-xor, multiply, shift-xor, multiply -> below threshold?
+    column hash [width] + key /
+
+The key is 64 bits hashed from (seed, layer, step); rows and columns are hashed once and cached. All
+tensor arithmetic is 32-bit integer and wraps, so that masks agree on every device, for every cut of the
+rows. The mixer is Wellons' lowbias32 (https://nullprogram.com/blog/2018/07/31/) without its last shift,
+which cannot change the leading bits that the threshold looks at.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_MASK32, _MASK64 = 2**32 - 1, 2**64 - 1
+_SHIFT_1, _MULTIPLIER_1, _SHIFT_2, _MULTIPLIER_2 = 16, 0x21F0AAAD, 15, 0x735A2D97
+_ROW_SALT, _COLUMN_SALT = 0x2545F491, 0x9E3779B9
+_SMALLEST_TABLE = 4096
+
+
+def dropped(
+    shape: tuple[int, int], rate: float, *, seed: int, layer: int, step: int, first_row: int, device: torch.device
+) -> Tensor:
+    """Bool [n, width] on `device`: True where a value is dropped, with probability `rate`.
+
+    Args:
+        shape: (n, width).
+        rate: in [0, 1).
+        seed, layer, step: what the key is hashed from; non-negative.
+        first_row: position of row 0 in the global batch.
+    """
+    rows, width = shape
+    key = _key(seed, layer, step)
+    row_hash = _row_hashes(_table_size(first_row + rows), device)[first_row : first_row + rows]
+    bits = (row_hash + _signed(key)).bitwise_xor(_column_hashes(width, device) + _signed(key >> 32))
+    bits.bitwise_xor_(bits >> _SHIFT_1).mul_(_MULTIPLIER_1)
+    bits.bitwise_xor_(bits >> _SHIFT_2).mul_(_MULTIPLIER_2)
+    return bits < int(rate * 2**32) - 2**31
+
+
+def _key(*numbers: int) -> int:
+    """64 bits from any number of integers, by chained SplitMix64 (Steele, Lea and Flood, 2014)."""
+    state = 0
+    for number in numbers:
+        state = (state ^ (number & _MASK64)) + 0x9E3779B97F4A7C15 & _MASK64
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK64
+        state ^= state >> 31
+    return state
+
+
+def _signed(word: int) -> int:
+    """The low 32 bits as a signed number."""
+    return (word + 2**31 & _MASK32) - 2**31
+
+
+def _table_size(rows: int) -> int:
+    """The next power of two, so that few tables are made."""
+    return max(_SMALLEST_TABLE, 1 << (rows - 1).bit_length())
+
+
+@lru_cache(maxsize=8)
+def _row_hashes(size: int, device: torch.device) -> Tensor:
+    return _hashes(size, _ROW_SALT).unsqueeze(1).to(device)
+
+
+@lru_cache(maxsize=64)
+def _column_hashes(width: int, device: torch.device) -> Tensor:
+    return _hashes(width, _COLUMN_SALT).to(device)
+
+
+def _hashes(size: int, salt: int) -> Tensor:
+    """int32 [size]: a different, well mixed number for each of 0 .. size-1."""
+    word = (torch.arange(size, dtype=torch.int64, device="cpu") + salt) & _MASK32
+    for shift, multiplier in ((_SHIFT_1, _MULTIPLIER_1), (_SHIFT_2, _MULTIPLIER_2)):
+        word = ((word ^ (word >> shift)) * multiplier) & _MASK32
+    return (((word ^ (word >> _SHIFT_2)) + 2**31) & _MASK32).sub_(2**31).to(torch.int32)

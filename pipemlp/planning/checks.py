@@ -1,0 +1,76 @@
+"""Rules that span several keys, each with its arithmetic and the nearest valid values."""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+
+from pipemlp.config.root import RunConfig
+from pipemlp.planning.budget import budget_of
+from pipemlp.planning.layers import LayerDescription
+from pipemlp.planning.metric_names import metrics_for
+from pipemlp.planning.partition import boundaries_for
+from pipemlp.planning.shapes import DataShape
+
+Problem = tuple[str, str]
+"""A key and what is wrong with it."""
+
+
+def batch_problems(config: RunConfig) -> Iterator[Problem]:
+    """Divisibility of the global batch; needs no data."""
+    parallel, batch = config.parallel, config.training.global_batch_size
+    micro_batches = 1 if parallel.micro_batches == "auto" else parallel.micro_batches
+    unit = parallel.data_parallel * micro_batches
+    if batch % unit == 0:
+        return
+    terms = f"data_parallel {parallel.data_parallel}"
+    if parallel.micro_batches != "auto":
+        terms += f" x micro_batches {micro_batches}"
+    below, above = batch // unit * unit, (batch // unit + 1) * unit
+    nearest = f"{below} or {above}" if below else f"{above}"
+    yield (
+        "training.global_batch_size",
+        f"{batch} is not divisible by {terms} = {unit}; nearest valid values: {nearest}",
+    )
+
+
+def plan_problems(config: RunConfig, layers: Sequence[LayerDescription], shape: DataShape) -> Iterator[Problem]:
+    """Everything that depends on the layers and the data's shape."""
+    yield from _cut_problems(config, layers)
+    yield from _metric_problems(config, shape)
+    budget = budget_of(config, shape.num_rows[0])
+    if config.lr_schedule.warmup_steps >= budget.num_steps:
+        yield (
+            "lr_schedule.warmup_steps",
+            f"{config.lr_schedule.warmup_steps} warm-up steps, but the run has {budget.num_steps} steps "
+            f"({budget.steps_per_epoch} per epoch); use at most {budget.num_steps - 1}",
+        )
+
+
+def _cut_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> Iterator[Problem]:
+    try:
+        boundaries_for(config.parallel.partition, layers, config.parallel.stages)
+    except ValueError as error:
+        given = not isinstance(config.parallel.partition, str) and "use at most" not in str(error)
+        yield ("parallel.partition" if given else "parallel.stages"), str(error)
+    recompute = config.parallel.recompute
+    if recompute != "none" and recompute > len(layers):
+        yield "parallel.recompute", f"every {recompute} layers, but the model has {len(layers)}"
+
+
+def _metric_problems(config: RunConfig, shape: DataShape) -> Iterator[Problem]:
+    known = metrics_for(shape)
+    wanted = [("evaluation.metrics", name) for name in config.evaluation.metrics if config.evaluation.metrics != "auto"]
+    judged = []
+    if config.checkpoint.best is not None:
+        judged.append(("checkpoint.best", config.checkpoint.best))
+    if config.training.early_stopping is not None:
+        judged.append(("training.early_stopping.metric", config.training.early_stopping.metric))
+    for key, name in wanted + judged:
+        allowed = (*known, "loss") if (key, name) in judged else known
+        if name not in allowed:
+            close = get_close_matches(name, allowed, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            yield key, f"no metric {name!r} for {shape.task}; choose from {', '.join(allowed)}{hint}"
+        elif (key, name) in judged and name != "loss" and name not in config.evaluation.metrics:
+            yield key, f"{name} is not among evaluation.metrics ({', '.join(config.evaluation.metrics)}); add it there"
+        if (key, name) in judged and shape.num_rows[1] == 0:
+            yield key, "needs validation rows, but there are none; set data.split.validation or data.path.validation"

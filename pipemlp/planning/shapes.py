@@ -1,0 +1,26 @@
+"""What the layers need to know of the data: how many values go in, how many come out, for which task."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["regression", "classification", "multilabel"]
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """The data as the model sees it.
+
+    Args:
+        num_numeric: numeric input columns.
+        cardinalities: for each categorical column, the number of its codes; code 0 stands for unknown.
+        output_width: values per row that leave the model: targets, labels or classes.
+        task: regression (one float per output), classification (one class index), multilabel
+            (one 0/1 per output).
+        num_rows: rows of (train, validation, test).
+    """
+
+    num_numeric: int
+    cardinalities: tuple[int, ...]
+    output_width: int
+    task: Task
+    num_rows: tuple[int, int, int]

@@ -1,0 +1,112 @@
+"""Batches for one rank: its replica's share of each global batch, padded, weighted, loaded ahead of time."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from pipemlp.data import PreparedData
+from pipemlp.data.sampler import batch_positions
+from pipemlp.engine.pipeline import MicroBatch, Place
+from pipemlp.planning.plan import Plan
+
+
+Key = TypeVar("Key")
+
+
+class BatchLoader:
+    """Reads what this rank needs of each global batch: inputs on the first stage, targets on the last.
+
+    A global batch holds `num_rows` real rows, fewer than its size at the end of an epoch. It is filled up by
+    repeating the last row with weight 0. Real rows weigh micro-batches x replicas / num_rows (times the
+    sample's own weight), so that the mean over micro-batches and replicas, which the engine takes, is the
+    sum over real rows divided by their number. In evaluation real rows weigh their own weight alone.
+    """
+
+    def __init__(
+        self, data: PreparedData, plan: Plan, place: Place, *, seed: int, device: torch.device
+    ) -> None:
+        self._data = data
+        self._plan = plan
+        self._place = place
+        self._seed = seed
+        self._device = device
+        self._share = plan.num_micro_batches * plan.micro_batch_rows
+        self.batch_size = self._share * plan.num_replicas
+        self._num_slices = plan.num_micro_batches * plan.num_replicas
+
+    def training_batches(self, steps: Iterable[tuple[int, int]]) -> Iterator[Iterator[MicroBatch]]:
+        """This replica's micro-batches for each (epoch, step in epoch), one batch read ahead."""
+        num_rows = self._data.shape.num_rows[0]
+
+        def load(step: tuple[int, int]) -> list[MicroBatch]:
+            positions = batch_positions(num_rows, self._seed, *step, self.batch_size)
+            return self._micro_batches("train", positions, self._num_slices / len(positions))
+
+        return self._ahead(load, steps)
+
+    def evaluation_batches(self, split: str) -> Iterator[Iterator[MicroBatch]]:
+        """The rows of a split in their order, one batch read ahead."""
+
+        def load(batch: int) -> list[MicroBatch]:
+            start = batch * self.batch_size
+            return self._micro_batches(split, np.arange(start, min(start + self.batch_size, num_rows)), 1.0)
+
+        num_rows = self.num_rows(split)
+        return self._ahead(load, range(-(-num_rows // self.batch_size)))
+
+    def num_rows(self, split: str) -> int:
+        """Rows of `train`, `validation` or `test`."""
+        return self._data.shape.num_rows[("train", "validation", "test").index(split)]
+
+    def own_real_rows(self, split: str) -> Iterator[int]:
+        """How many real rows each of this replica's micro-batches holds in `evaluation_batches`."""
+        num_rows, rows = self.num_rows(split), self._plan.micro_batch_rows
+        for batch_start in range(0, num_rows, self.batch_size):
+            first = batch_start + self._place.replica * self._share
+            for start in range(first, first + self._share, rows):
+                yield max(0, min(rows, num_rows - start))
+
+    def _micro_batches(self, split: str, positions: np.ndarray, scale: float) -> list[MicroBatch]:
+        if not (self._place.is_first_stage or self._place.is_last_stage):
+            return []
+        num_real = len(positions)
+        start = self._place.replica * self._share
+        slots = np.arange(start, start + self._share)
+        own = positions[np.minimum(slots, num_real - 1)]
+        inputs = self._inputs(split, own) if self._place.is_first_stage else None
+        labels = self._labels(split, own, scale * (slots < num_real)) if self._place.is_last_stage else None
+        rows = self._plan.micro_batch_rows
+        return [
+            (
+                None if inputs is None else tuple(t[i : i + rows] for t in inputs),
+                None if labels is None else (labels[0][i : i + rows], labels[1][i : i + rows]),
+            )
+            for i in range(0, self._share, rows)
+        ]
+
+    def _inputs(self, split: str, positions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        numeric, categorical = self._data.inputs(split, positions)
+        return self._tensor(numeric), self._tensor(categorical)
+
+    def _labels(self, split: str, positions: np.ndarray, scale: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        target, weight = self._data.targets(split, positions)
+        return self._tensor(target), self._tensor((weight * scale).astype(np.float32))
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
+
+    @staticmethod
+    def _ahead(load: Callable[[Key], list[MicroBatch]], keys: Iterable[Key]) -> Iterator[Iterator[MicroBatch]]:
+        """`load(key)` for each key, the next one running in a thread while the current one is used."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+            upcoming = None
+            for key in keys:
+                current, upcoming = upcoming, pool.submit(load, key)
+                if current is not None:
+                    yield iter(current.result())
+            if upcoming is not None:
+                yield iter(upcoming.result())

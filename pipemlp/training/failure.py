@@ -1,0 +1,73 @@
+"""End a process of a run that failed: the cause is said once, recorded once, and nobody waits for ever."""
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from pipemlp.config.errors import UserError
+from pipemlp.launching.status import report_failure
+from pipemlp.training.output import Terminal
+
+PEER_LEFT = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Socket Timeout",
+    "Timed out waiting",
+    "timed out",
+    "wait timeout",
+    "recvValue failed",
+    "Connection was likely closed",
+    "NCCL communicator was aborted",
+)
+"""What torch says on a rank whose peer is gone."""
+OWN_CAUSE_SECONDS = 2.0
+"""How long a rank that only noticed waits for the one that failed to say why."""
+
+
+def describe(error: BaseException) -> tuple[str, int, bool]:
+    """Message, exit code, and whether the failure is this rank's own."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return text, error.exit_code, True
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text or isinstance(error, MemoryError):
+        return (
+            f"out of memory: {text.splitlines()[0] if text else 'no memory left'}; "
+            "use more stages, more micro_batches, recompute, or a smaller global_batch_size",
+            6,
+            True,
+        )
+    if isinstance(error, RuntimeError) and any(sign in text for sign in PEER_LEFT):
+        return f"another rank left or stopped answering ({text.splitlines()[0][:200]})", 6, False
+    return f"{type(error).__name__}: {text}", 1, True
+
+
+def fail(error: BaseException, *, terminal: Terminal, run_dir: Path | None, rank: int) -> None:
+    """Say, record and leave; never returns. The traceback of a bug goes to the log."""
+    message, exit_code, own = describe(error)
+    traceback.print_exception(error)
+    end(message, exit_code, own, terminal=terminal, run_dir=run_dir, rank=rank, traced=exit_code == 1)
+
+
+def end(
+    message: str, exit_code: int, own: bool, *, terminal: Terminal, run_dir: Path | None, rank: int, traced: bool = False
+) -> None:
+    """Record a failure and leave at once, past threads and peers that would wait; never returns."""
+    if not own:
+        time.sleep(OWN_CAUSE_SECONDS)
+    recorded = True
+    if run_dir is not None:
+        try:
+            status = report_failure(run_dir, message, exit_code, own)
+            recorded = status.pid == os.getpid() and status.message == message
+            exit_code = status.exit_code or exit_code
+        except OSError as error:
+            print(f"status.json could not be written: {error}", file=sys.stderr)
+    if recorded:
+        log = f" (traceback in {run_dir / 'logs' / f'rank-{rank}.log'})" if traced and run_dir is not None else ""
+        terminal.print(f"rank {rank}: {message}{log}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

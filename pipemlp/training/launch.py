@@ -1,0 +1,71 @@
+"""Start a run's processes on this machine, and see it through to its end."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipemlp.config.root import RunConfig
+from pipemlp.launching.command import local_command, printable_command, visible_devices
+from pipemlp.launching.environment import launcher_environment
+from pipemlp.launching.ports import free_port
+from pipemlp.launching.status import read_status
+from pipemlp.launching.supervise import run_launcher
+from pipemlp.training.run_directory import CONFIG_FILE, RUN_DIR_VARIABLE
+from pipemlp.training.startup import prepare_locally
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launched run ended."""
+
+    run_dir: Path
+    exit_code: int
+
+
+def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
+    """Prepare the run, start the `deepspeed` launcher, and wait.
+
+    Raises:
+        UserError: for everything that can be known before the processes start.
+    """
+    preparation, run_dir = prepare_locally(config, _show)
+    for note in preparation.notes:
+        print(note)
+    plan = preparation.plan
+    device = preparation.config.run.device
+    print(
+        f"{run_dir}: {plan.num_stages} stages x {plan.num_replicas} replicas on {device}, "
+        f"{sum(plan.num_parameters):,} parameters, {preparation.budget.num_steps} steps",
+        flush=True,
+    )
+    command = local_command(
+        run_dir / CONFIG_FILE,
+        plan.num_ranks,
+        free_port(),
+        arguments=_plugin_arguments(plugins),
+        devices=visible_devices(plan.num_ranks) if device == "cuda" else None,
+    )
+    environment = launcher_environment(device) | {RUN_DIR_VARIABLE: str(run_dir)}
+    exit_code = run_launcher(command, run_dir, environment)
+    status = read_status(run_dir)
+    if exit_code and status is not None:
+        print(f"pipemlp: the run failed: {status.message}", file=sys.stderr)
+    return Ended(run_dir, exit_code)
+
+
+def launch_command(
+    config: RunConfig, path: Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()
+) -> str:
+    """The command that starts the same processes by hand."""
+    num_ranks = config.parallel.stages * config.parallel.data_parallel
+    return printable_command(path, num_ranks, arguments=[*overrides, *_plugin_arguments(plugins)])
+
+
+def _plugin_arguments(plugins: Sequence[str]) -> list[str]:
+    return [argument for plugin in plugins for argument in ("--plugin", plugin)]
+
+
+def _show(text: str, fraction: float) -> None:
+    """One line per tenth of a long preparation."""
+    print(f"{text} {fraction:.0%}", flush=True)

@@ -1,0 +1,85 @@
+"""Everything that is decided before the run: data opened, `auto` replaced, layers described, plan made.
+
+No torch here, and no process group: every mistake that can be known is reported before either exists.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pipemlp.config.errors import ConfigError, DataError
+from pipemlp.config.loading import problems_error
+from pipemlp.config.root import RunConfig
+from pipemlp.data import PreparedData, prepare
+from pipemlp.planning.budget import Budget, budget_of
+from pipemlp.planning.checks import batch_problems, plan_problems
+from pipemlp.planning.layers import LayerDescription, describe_layers
+from pipemlp.planning.plan import Plan, make_plan
+from pipemlp.planning.resolve import resolve
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A run, ready to start.
+
+    Args:
+        config: with every `auto` replaced but `run.dir`.
+        data: opened and checked.
+        layers: of the whole model.
+        plan: how it is executed.
+        budget: steps, and when to evaluate.
+        notes: what was inferred and decided, for the user.
+    """
+
+    config: RunConfig
+    data: PreparedData
+    layers: tuple[LayerDescription, ...]
+    plan: Plan
+    budget: Budget
+    notes: tuple[str, ...]
+
+
+def prepare_run(config: RunConfig, progress: Progress | None = None) -> Preparation:
+    """Check everything that can be known, and decide the rest.
+
+    Raises:
+        ConfigError: with all problems of the configuration, each with its file and line.
+        DataError: with all problems of the data.
+    """
+    problems = list(batch_problems(config))
+    if problems:
+        raise problems_error(config, problems)
+    try:
+        data = prepare(config, config.base_dir, progress)
+    except (ConfigError, DataError) as error:
+        raise type(error)([_located(config, message) for message in error.messages]) from error
+    resolved, notes = resolve(_with_columns(config, data), data.shape)
+    layers = describe_layers(resolved.model, data.shape)
+    problems = list(plan_problems(resolved, layers, data.shape))
+    if problems:
+        raise problems_error(config, problems)
+    return Preparation(
+        config=resolved,
+        data=data,
+        layers=layers,
+        plan=make_plan(resolved, layers),
+        budget=budget_of(resolved, data.shape.num_rows[0]),
+        notes=(*data.notes, *notes),
+    )
+
+
+def _located(config: RunConfig, message: str) -> str:
+    key = message.split(":", 1)[0]
+    where = config.where(key) if "." in key or key in RunConfig.model_fields else ""
+    return f"{where}: {message}" if where else message
+
+
+def _with_columns(config: RunConfig, data: PreparedData) -> RunConfig:
+    """The configuration with the columns that were inferred, and paths that hold from anywhere."""
+    return config.model_copy(update={"data": data.resolved_config(config.data)})
+
+
+def with_data(preparation: Preparation, data: PreparedData) -> Preparation:
+    """The same preparation over data opened elsewhere."""
+    return replace(preparation, data=data)

@@ -1,0 +1,102 @@
+"""The folder a run leaves behind: made once, never mixed with another run's."""
+
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipemlp.config.errors import ConfigError
+from pipemlp.config.root import RunConfig
+from pipemlp.config.writing import write_config
+from pipemlp.launching.status import write_status
+from pipemlp.planning.plan import Plan
+
+RUN_DIR_VARIABLE = "PIPEMLP_RUN_DIR"
+"""Set by `pipemlp train` for the workers it starts: the run directory is made already."""
+
+CONFIG_FILE = "config.resolved.yaml"
+PACKAGES = ("pipemlp", "torch", "deepspeed", "numpy", "pyarrow", "pydantic", "torchmetrics", "safetensors")
+
+
+def run_name(config: RunConfig) -> str:
+    """`run.name`, or the name of the config file."""
+    if config.run.name != "auto":
+        return config.run.name
+    stem = config.source_path.stem if config.source_path is not None else "run"
+    return stem.removesuffix(".resolved") or "run"
+
+
+def create_run_directory(config: RunConfig) -> Path:
+    """Make the folder, with a number appended to an automatic name that is taken.
+
+    Raises:
+        ConfigError: if `run.dir` is a file, holds something already, or cannot be made.
+    """
+    if config.run.dir == "auto":
+        stem = Path("runs") / f"{run_name(config)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        for number in range(1, 1000):
+            path = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+            if _made(config, path):
+                return path.absolute()
+    path = Path(config.run.dir).expanduser()
+    if not _made(config, path):
+        if not path.is_dir():
+            raise ConfigError(_message(config, f"{path}: is a file; name a folder"))
+        inside = sorted(entry.name for entry in path.iterdir())
+        if inside:
+            what = "holds another run" if CONFIG_FILE in inside else f"is not empty ({', '.join(inside[:3])}, ...)"
+            raise ConfigError(_message(config, f"{path}: {what}; name a new folder, or leave run.dir out"))
+    return path.absolute()
+
+
+def _made(config: RunConfig, path: Path) -> bool:
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise ConfigError(_message(config, f"{path}: cannot be made: {error.strerror}")) from error
+    return True
+
+
+def _message(config: RunConfig, text: str) -> str:
+    where = config.where("run.dir")
+    return f"{where}: run.dir: {text}" if where else f"run.dir: {text}"
+
+
+def write_start(run_dir: Path, config: RunConfig, plan: Plan) -> None:
+    """Write what is known before the first step: configuration, plan, environment, status."""
+    (run_dir / "logs").mkdir(exist_ok=True)
+    write_config(config.model_copy(update={"run": config.run.model_copy(update={"dir": "auto"})}), run_dir / CONFIG_FILE)
+    _write_json(run_dir / "plan.json", asdict(plan))
+    _write_json(run_dir / "environment.json", environment(config))
+    write_status(run_dir, "running", fresh=True)
+
+
+def environment(config: RunConfig) -> dict[str, object]:
+    """Versions and machine, for the record."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "device": config.run.device,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "command": sys.argv,
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

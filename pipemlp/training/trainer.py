@@ -1,0 +1,147 @@
+"""The training loop: batches through the pipeline, evaluations, early stopping, the best weights."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from pipemlp.config.errors import RunFailedError
+from pipemlp.engine.pipeline import Pipeline, cpu_copy
+from pipemlp.planning.learning_rate import learning_rate
+from pipemlp.planning.metric_names import larger_is_better
+from pipemlp.training.batches import BatchLoader
+from pipemlp.training.evaluation import evaluate_split
+from pipemlp.training.improvement import Improvement
+from pipemlp.training.preparation import Preparation
+
+
+class Watcher(Protocol):
+    """Whoever wants to know how the run goes; rank 0 shows and writes it, the others do nothing."""
+
+    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float, record: bool) -> None:
+        """An optimizer step is done; `record` asks for a line in the records."""
+
+    def evaluation(self, split: str, step: int, values: dict[str, float]) -> None:
+        """A split was evaluated after `step` steps."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+
+@dataclass
+class Outcome:
+    """How the training ended.
+
+    Args:
+        step: optimizer steps done.
+        best_step: the step whose weights are kept; the last one unless `checkpoint.best` is set.
+        evaluations: the last loss and metrics of each split that was evaluated.
+        samples_per_second: over the whole training, evaluations left out.
+    """
+
+    step: int
+    best_step: int
+    evaluations: dict[str, dict[str, float]]
+    samples_per_second: float
+
+
+class Trainer:
+    """Runs one preparation on this rank's pipeline; every rank runs the same one."""
+
+    def __init__(
+        self, preparation: Preparation, pipeline: Pipeline, loader: BatchLoader, device: torch.device, watcher: Watcher
+    ) -> None:
+        self._config = preparation.config
+        self._data = preparation.data
+        self._budget = preparation.budget
+        self._pipeline = pipeline
+        self._loader = loader
+        self._device = device
+        self._watcher = watcher
+        self._evaluations: dict[str, dict[str, float]] = {}
+        best = self._config.checkpoint.best
+        self._best = Improvement(larger_is_better(best)) if best is not None else None
+        self._best_tensors: dict[int, dict[str, torch.Tensor]] | None = None
+        self._best_step = 0
+        stopping = self._config.training.early_stopping
+        self._stopping = (
+            Improvement(larger_is_better(stopping.metric), stopping.min_delta) if stopping is not None else None
+        )
+        self._num_samples = 0
+        self._training_seconds = 0.0
+
+    def run(self) -> Outcome:
+        """Train to the end of the budget, or until it no longer improves; then evaluate the test split.
+
+        Raises:
+            RunFailedError: when the loss is no longer a number.
+        """
+        budget = self._budget
+        steps = range(budget.num_steps)
+        batches = self._loader.training_batches(divmod(step, budget.steps_per_epoch) for step in steps)
+        done = 0
+        for step, micro_batches in zip(steps, batches, strict=True):
+            self._step(step, micro_batches)
+            done = step + 1
+            if budget.evaluates_after(step) and self._evaluate(done):
+                break
+        if self._best_tensors is not None:
+            self._pipeline.set_layer_tensors(self._best_tensors)
+        else:
+            self._best_step = done
+        if self._loader.num_rows("test") > 0:
+            self._evaluate_split("test", self._best_step)
+        return Outcome(
+            done, self._best_step, self._evaluations, self._num_samples / max(self._training_seconds, 1e-9)
+        )
+
+    def _step(self, step: int, micro_batches: object) -> None:
+        rate = learning_rate(self._config.lr_schedule, self._config.optimizer.lr, step, self._budget.num_steps)
+        started = time.perf_counter()
+        loss = self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate)
+        num_samples = self._rows_of(step)
+        self._num_samples += num_samples
+        done = step + 1
+        record = done % self._config.logging.every_steps == 0 or done == 1 or done == self._budget.num_steps
+        if record:
+            value = float(loss)
+            if not math.isfinite(value):
+                raise RunFailedError(
+                    f"the training loss is {value} at step {done}; lower optimizer.lr ({self._config.optimizer.lr:g}), "
+                    "or set training.clip_norm, such as 1.0"
+                )
+        self._training_seconds += time.perf_counter() - started
+        if record:
+            self._watcher.step(done, value, rate, self._num_samples / self._training_seconds, record)
+
+    def _rows_of(self, step: int) -> int:
+        start = step % self._budget.steps_per_epoch * self._loader.batch_size
+        return min(self._loader.batch_size, self._loader.num_rows("train") - start)
+
+    def _evaluate(self, done: int) -> bool:
+        """Evaluate the validation split, if there is one; whether to stop early."""
+        if self._loader.num_rows("validation") == 0:
+            return False
+        values = self._evaluate_split("validation", done)
+        if self._best is not None and self._best.update(values[str(self._config.checkpoint.best)]):
+            self._best_tensors = cpu_copy(self._pipeline.layer_tensors())
+            self._best_step = done
+        stopping = self._config.training.early_stopping
+        if stopping is None or self._stopping is None or self._stopping.update(values[stopping.metric]):
+            return False
+        if self._stopping.num_since < stopping.patience:
+            return False
+        self._watcher.note(
+            f"stopped early after step {done}: {stopping.metric} has not improved on {self._stopping.best:.4g} "
+            f"for {stopping.patience} evaluations"
+        )
+        return True
+
+    def _evaluate_split(self, split: str, done: int) -> dict[str, float]:
+        names = self._config.evaluation.metrics
+        values = evaluate_split(self._pipeline, self._loader, self._data, split, names, self._device)
+        self._evaluations[split] = values
+        self._watcher.evaluation(split, done, values)
+        return values

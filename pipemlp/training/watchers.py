@@ -1,0 +1,72 @@
+"""Who follows the training: rank 0 shows and records it, the other ranks stay silent."""
+
+import time
+from pathlib import Path
+from typing import TextIO
+
+from pipemlp.training.preparation import Preparation
+from pipemlp.training.progress import ProgressDisplay, memory_bytes, size_text
+from pipemlp.training.trainer import Outcome
+
+
+class SilentWatcher:
+    """Ignores everything."""
+
+    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float, record: bool) -> None:
+        """Ignore."""
+
+    def evaluation(self, split: str, step: int, values: dict[str, float]) -> None:
+        """Ignore."""
+
+    def note(self, text: str) -> None:
+        """Ignore."""
+
+
+class FirstRankWatcher:
+    """Rank 0: progress on the terminal, lines in the records, a summary at the end."""
+
+    def __init__(self, run_dir: Path, preparation: Preparation, terminal: TextIO) -> None:
+        # TensorBoard takes a second to import, which only this rank should spend
+        from pipemlp.training.records import Records
+
+        budget = preparation.budget
+        self._run_dir = run_dir
+        self._started_at = time.monotonic()
+        self._display = ProgressDisplay(terminal, budget.num_steps, budget.steps_per_epoch)
+        self._records = Records(run_dir)
+        self._records.alive(0)
+
+    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float, record: bool) -> None:
+        """Show the step, and write it down."""
+        self._display.step(step, loss, learning_rate, samples_per_second)
+        self._records.alive(step)
+        if record:
+            self._records.add(
+                step, "train", {"loss": loss, "lr": learning_rate, "samples_per_second": samples_per_second}
+            )
+
+    def evaluation(self, split: str, step: int, values: dict[str, float]) -> None:
+        """Show loss and metrics, and write them down."""
+        self._display.evaluation(split, step, values)
+        self._records.add(step, split, values)
+        self._records.alive(step)
+
+    def note(self, text: str) -> None:
+        """Show the line."""
+        self._display.note(text)
+
+    def finish(self, outcome: Outcome) -> None:
+        """The summary, and the end in status.json."""
+        rows = {"steps": f"{outcome.step}"}
+        if outcome.best_step != outcome.step:
+            rows["kept weights of step"] = f"{outcome.best_step}"
+        for split, values in outcome.evaluations.items():
+            rows[split] = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        minutes, seconds = divmod(round(time.monotonic() - self._started_at), 60)
+        rows["time"] = f"{minutes}:{seconds:02d} ({outcome.samples_per_second:,.0f} samples/s in training)"
+        rows["memory of rank 0"] = size_text(memory_bytes())
+        rows["model"] = str(self._run_dir / "model")
+        rows["metrics"] = str(self._run_dir / "metrics.jsonl")
+        rows["logs"] = str(self._run_dir / "logs")
+        self._display.table(f"{self._run_dir.name} is done", rows)
+        self._records.finish(outcome.step, "")

@@ -1,0 +1,67 @@
+"""The life of one worker process: watched, logged, and ended in order whatever happens."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipemlp.config.errors import UserError
+from pipemlp.config.loading import load_config
+from pipemlp.launching.environment import WorkerEnvironment
+from pipemlp.launching.ports import check_port
+from pipemlp.launching.watch import handle_termination, watch_parents
+from pipemlp.training.failure import end, fail
+from pipemlp.training.output import Terminal
+from pipemlp.training.run_directory import RUN_DIR_VARIABLE
+from pipemlp.training.startup import check_other_worker, prepare_first_worker
+
+SAME_MISTAKE_SECONDS = 3.0
+"""How long the other ranks wait with a mistake that rank 0 finds as well, and says."""
+
+
+def work(config_path: Path, overrides: Sequence[str], environment: WorkerEnvironment) -> None:
+    """Be one rank of a run; ends the process."""
+    given = os.environ.get(RUN_DIR_VARIABLE)
+    life = _Life(environment.rank, Path(given) if given else None)
+    handle_termination(lambda signum: life.leave(f"ended by signal {signum}", 128 + signum, own=False))
+    watch_parents(lambda who: life.leave(who, 5, own=True))
+    try:
+        if environment.rank == 0:
+            if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun's agent holds the port itself
+                check_port(environment.master_addr, environment.master_port)
+            prepared = prepare_first_worker(config_path, overrides, environment)
+            life.run_dir = prepared[1]
+            device = prepared[0].config.run.device
+        else:
+            prepared = None
+            check_other_worker(config_path, overrides, environment)
+            device = load_config(config_path, overrides).run.device
+    except UserError as error:
+        if environment.rank != 0:
+            time.sleep(SAME_MISTAKE_SECONDS)
+            os._exit(error.exit_code)
+        fail(error, terminal=life.terminal, run_dir=life.run_dir, rank=0)
+    try:
+        # DeepSpeed chooses its device, and talks, when it is imported
+        from pipemlp.launching.devices import num_gpus
+
+        device = device if device != "auto" else "cuda" if num_gpus() else "cpu"
+        os.environ["DS_ACCELERATOR"] = device
+        from pipemlp.training.worker import run_worker
+
+        run_worker(prepared, environment, device, life.terminal)
+    except BaseException as error:
+        fail(error, terminal=life.terminal, run_dir=life.run_dir, rank=environment.rank)
+    os._exit(0)
+
+
+class _Life:
+    """What is known of this process when it has to leave."""
+
+    def __init__(self, rank: int, run_dir: Path | None) -> None:
+        self.rank = rank
+        self.run_dir = run_dir
+        self.terminal = Terminal()
+
+    def leave(self, message: str, exit_code: int, own: bool) -> None:
+        end(message, exit_code, own, terminal=self.terminal, run_dir=self.run_dir, rank=self.rank)

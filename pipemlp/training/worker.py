@@ -1,0 +1,106 @@
+"""One process of a run, from joining the others to the trained model on disk."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from pipemlp.checkpoint.model_files import save_index, save_layers
+from pipemlp.config.errors import ClusterError
+from pipemlp.config.root import RunConfig
+from pipemlp.data import prepare
+from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.processes import join_processes, leave_processes
+from pipemlp.launching.environment import WorkerEnvironment
+from pipemlp.model import build_loss
+from pipemlp.planning.budget import budget_of
+from pipemlp.planning.layers import describe_layers
+from pipemlp.planning.plan import make_plan
+from pipemlp.training.batches import BatchLoader
+from pipemlp.training.output import Terminal
+from pipemlp.training.preparation import Preparation
+from pipemlp.training.startup import message_to_others
+from pipemlp.training.trainer import Outcome, Trainer, Watcher
+from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
+
+
+def run_worker(
+    prepared: tuple[Preparation, Path] | None, environment: WorkerEnvironment, device_name: str, terminal: Terminal
+) -> Path:
+    """Train; returns the run directory. `prepared` is given on rank 0, which tells the others."""
+    if device_name == "cuda" and not torch.cuda.is_available():
+        raise ClusterError("run.device is cuda, but torch finds no GPU; set run.device=cpu, or check the driver")
+    device = torch.device("cuda", environment.local_rank) if device_name == "cuda" else torch.device("cpu")
+    join_processes(device_name, environment.local_rank, timeout_seconds=600)
+    preparation, run_dir = _share(prepared, device)
+    terminal.log_to(run_dir / "logs" / f"rank-{environment.rank}.log")
+    config = preparation.config
+    torch.set_num_threads(int(config.run.threads))
+    pipeline = Pipeline(
+        preparation.layers,
+        preparation.plan,
+        optimizer=config.optimizer,
+        loss=weighted_loss(config),
+        clip_norm=config.training.clip_norm,
+        precision=config.precision,
+        seed=config.run.seed,
+        timeout_seconds=config.fault.timeout_seconds,
+    )
+    loader = BatchLoader(preparation.data, preparation.plan, pipeline.place, seed=config.run.seed, device=device)
+    watcher: Watcher = SilentWatcher()
+    if environment.rank == 0:
+        watcher = FirstRankWatcher(run_dir, preparation, terminal.file)
+    outcome = Trainer(preparation, pipeline, loader, device, watcher).run()
+    save_model(run_dir, preparation, pipeline, outcome)
+    leave_processes()
+    if isinstance(watcher, FirstRankWatcher):
+        watcher.finish(outcome)
+    return run_dir
+
+
+def weighted_loss(config: RunConfig):  # type: ignore[no-untyped-def]
+    """The loss as the engine calls it, with target and weight in one tuple."""
+    loss = build_loss(config.loss)
+
+    def loss_fn(outputs: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return loss(outputs, *labels)
+
+    return loss_fn
+
+
+def _share(prepared: tuple[Preparation, Path] | None, device: torch.device) -> tuple[Preparation, Path]:
+    """Rank 0's decisions on every rank; only those that need rows open the data."""
+    message: list[str | None] = [None if prepared is None else message_to_others(*prepared)]
+    dist.broadcast_object_list(message, src=0, device=device)
+    if prepared is not None:
+        return prepared
+    received = json.loads(str(message[0]))
+    config = RunConfig.model_validate(received["config"])
+    data = prepare(config, Path.cwd())
+    layers = describe_layers(config.model, data.shape)
+    plan = make_plan(config, layers)
+    return (
+        Preparation(config, data, layers, plan, budget_of(config, data.shape.num_rows[0]), ()),
+        Path(received["run_dir"]),
+    )
+
+
+def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outcome: Outcome) -> None:
+    """Each rank of replica 0 writes its layers; rank 0 the index."""
+    directory = run_dir / "model"
+    if pipeline.place.replica == 0:
+        save_layers(directory, pipeline.layer_tensors())
+    dist.barrier()
+    if dist.get_rank() == 0:
+        save_index(
+            directory,
+            preparation.layers,
+            model=preparation.config.model,
+            shape=preparation.data.shape,
+            preprocessing=preparation.data.preprocessing,
+            about={"step": outcome.best_step, "loss": preparation.config.loss.model_dump(mode="json")},
+        )
+
+

@@ -1,0 +1,40 @@
+"""What all tests share: ranks that are started once per world size, and the `--full` option."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="the full product of the equality tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        items[:] = [item for item in items if item.get_closest_marker("full") is None]
+
+
+@pytest.fixture(scope="session")
+def _pools():
+    from ranks import RankPool
+
+    pools: dict[int, RankPool] = {}
+    yield pools
+    for pool in pools.values():
+        if pool.alive:
+            pool.close()
+
+
+@pytest.fixture
+def run_on_ranks(_pools):
+    """`run_on_ranks(world_size, body, *arguments)` -> results in rank order."""
+    from ranks import RankPool
+
+    def run(world_size: int, body, *arguments):
+        if world_size not in _pools or not _pools[world_size].alive:
+            _pools[world_size] = RankPool(world_size)
+        return _pools[world_size].run(body, *arguments)
+
+    return run
