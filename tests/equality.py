@@ -6,6 +6,8 @@ The bodies here run on ranks (see ranks.py); `reference` is plain torch.
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
+from deepspeed.utils import safe_get_full_grad
 
 from pipemlp.config.model import ModelConfig
 from pipemlp.config.registry import options_of
@@ -49,10 +51,10 @@ class Case:
         return torch.float64 if self.zero_stage == 0 else torch.float32
 
     def model(self) -> ModelConfig:
-        """Seven layers of uneven widths."""
+        """Seven layers of uneven widths, wide enough that no row is nearly constant, which a norm would blow up."""
         return ModelConfig.model_validate(
             {
-                "hidden": [6, 9, 9, 7, 8],
+                "hidden": [12, 17, 17, 13, 16],
                 "block": self.block,
                 "activation": "silu" if self.block == "gated" else "tanh",
                 "norm": "none" if self.block == "plain" else "layer",
@@ -83,8 +85,9 @@ class Case:
     def optimizer_config(self) -> OptimizerConfig:
         """A fast-moving optimizer, so that differences would show."""
         if self.optimizer == "sgd":
-            return Sgd(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
-        return AdamW(lr=0.01, weight_decay=0.1)
+            return Sgd(lr=0.02, momentum=0.9, nesterov=True, weight_decay=0.01)
+        # a large eps: Adam divides by the gradient's size, which would blow up the rounding of tiny gradients
+        return AdamW(lr=0.01, weight_decay=0.1, eps=1e-3)
 
     def loss_function(self):
         """`loss(outputs, (target, weight))`."""
@@ -116,17 +119,17 @@ def real_rows(case: Case, step: int) -> int:
     return 29 if case.ragged and step == NUM_STEPS - 1 else BATCH
 
 
-def reference(case: Case) -> Trace:
+def reference(case: Case, dtype: torch.dtype) -> Trace:
     """The same computation in one process, on real rows only."""
     layers = describe_layers(case.model(), SHAPE)
-    model = build_model(layers, SEED, dtype=case.dtype)
+    model = build_model(layers, SEED, dtype=dtype)
     optimizer = build_optimizer(case.optimizer_config(), model.parameters())
     loss_function = case.loss_function()
     trace = Trace([], {}, {}, None)
     for step in range(NUM_STEPS):
-        numeric, categorical, target = (t[: real_rows(case, step)] for t in batch(step, case.dtype))
+        numeric, categorical, target = (t[: real_rows(case, step)] for t in batch(step, dtype))
         outputs = model.train()(numeric, categorical, DropoutKey(SEED, step, 0))
-        loss = loss_function(outputs, (target, torch.full((len(target),), 1 / len(target), dtype=case.dtype)))
+        loss = loss_function(outputs, (target, torch.full((len(target),), 1 / len(target), dtype=dtype)))
         optimizer.zero_grad()
         loss.backward()
         trace.losses.append(loss.item())
@@ -136,7 +139,7 @@ def reference(case: Case) -> Trace:
             assert norm > 1.5 * case.clip_norm, "clipping must bind"
         optimizer.step()
     trace.parameters = {n: p.detach().clone() for n, p in model.named_parameters()}
-    numeric, categorical, _ = batch(0, case.dtype)
+    numeric, categorical, _ = batch(0, dtype)
     with torch.no_grad():
         trace.outputs = model.eval()(numeric, categorical)
     return trace
@@ -178,8 +181,6 @@ def _micro_batches(case: Case, plan: Plan, step: int) -> list:
     numeric, categorical, target = batch(step, case.dtype)
     num_real = real_rows(case, step)
     weight = (torch.arange(BATCH) < num_real).to(case.dtype) * plan.num_micro_batches * plan.num_replicas / num_real
-    import torch.distributed as dist
-
     share = plan.num_micro_batches * plan.micro_batch_rows
     start = dist.get_rank() % plan.num_replicas * share
     slices = [slice(i, i + plan.micro_batch_rows) for i in range(start, start + share, plan.micro_batch_rows)]
@@ -191,14 +192,15 @@ def _named(pipeline: Pipeline) -> dict[str, torch.Tensor]:
 
 
 def _keep_gradients(pipeline: Pipeline, trace: Trace, step: int) -> None:
-    """Copy the reduced gradients just before the optimizer takes them; ZeRO 1 has them in shards only."""
+    """Copy the reduced gradients just before the optimizer takes them; ZeRO 1 gathers its shards."""
     engine = pipeline.engine
-    if engine.zero_optimization_stage() != 0:
-        return
     take = type(engine)._take_model_step
 
+    def gradient(parameter: torch.Tensor) -> torch.Tensor:
+        return parameter.grad.clone() if engine.zero_optimization_stage() == 0 else safe_get_full_grad(parameter)
+
     def keep_then_take(lr_kwargs: object) -> object:
-        trace.gradients |= {f"{step}:{n}": p.grad.clone() for n, p in pipeline.module.named_parameters()}
+        trace.gradients |= {f"{step}:{n}": gradient(p) for n, p in pipeline.module.named_parameters()}
         return take(engine, lr_kwargs)
 
     engine._take_model_step = keep_then_take
@@ -211,7 +213,7 @@ def _exact_loss(pipeline: Pipeline, returned: torch.Tensor) -> float:
         return float(returned)
     total = engine.total_loss.clone() / pipeline.plan.num_micro_batches
     if pipeline.place.num_replicas > 1:
-        torch.distributed.all_reduce(total, group=pipeline.data_group)
+        dist.all_reduce(total, group=pipeline.data_group)
         total /= pipeline.place.num_replicas
     return float(total)
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pipemlp.config.errors import ConfigError
 from pipemlp.config.extends import read_with_parents
 from pipemlp.config.messages import explain
-from pipemlp.config.origin import Origin, format_key
+from pipemlp.config.origin import COMMAND_LINE, Origin, format_key
 from pipemlp.config.overrides import apply_overrides
 from pipemlp.config.reading import Document, Problem
 from pipemlp.config.root import RunConfig
@@ -43,21 +43,16 @@ def problems_error(config: RunConfig, problems: Iterable[tuple[str, str]]) -> Co
 
 def _report(problems: Sequence[Problem], origin: Origin, document: Document) -> list[str]:
     """One line per problem: the file's in the order of its lines, its parents', then the command line's."""
-
-    def place(problem: Problem) -> tuple[int, int]:
-        file, _, line = _where(problem, origin).rpartition(":")
-        if not line.isdigit():
-            return (0, 0) if origin.file == _where(problem, origin) else (len(document.files), 0)
-        return document.files.index(file), int(line)
-
+    files = [*document.files, COMMAND_LINE]
     # A key refused while reading (a tag, say) has that one reason, whatever the value left in its place lacks.
     refused = {problem.key for problem in document.problems}
-    shown = [one for one in problems if one.position or one.key not in refused]
-    return [_line(_where(one, origin), format_key(one.key), one.text) for one in sorted(shown, key=place)]
-
-
-def _where(problem: Problem, origin: Origin) -> str:
-    return str(problem.position) if problem.position else origin.where(problem.key)
+    placed = [
+        (problem.position or origin.where(problem.key), problem)
+        for problem in problems
+        if problem.position or problem.key not in refused
+    ]
+    placed.sort(key=lambda pair: (files.index(pair[0].file), pair[0].line))
+    return [_line(str(position), format_key(problem.key), problem.text) for position, problem in placed]
 
 
 def _line(where: str, key: str, text: str) -> str:

@@ -72,6 +72,8 @@ def _explain_choice(fault: Fault, values: Any) -> tuple[Key, str]:
     key = (*fault.key, "name") if in_mapping else fault.key
     name = fault.value.get("name") if in_mapping else fault.value
     if isinstance(name, str):
+        if in_mapping:
+            names = tuple(known for known in names if known != "auto")
         near = did_you_mean(name, names)
         return key, f'unknown {kind} "{name}"{near or "; known are " + ", ".join(names)}'
     if in_mapping and "name" not in fault.value:
@@ -127,16 +129,16 @@ def what(value: Any) -> str:
     if isinstance(value, str):
         return f"{show(value)} is text"
     if isinstance(value, bool):
-        return f"{show(value)} is not a number or text"
+        return f"{show(value)} is a truth value"
     if isinstance(value, float):
-        return f"{show(value)} has a fraction"
+        return f"{show(value)} is written with a fraction"
     return f"{show(value)} is a whole number"
 
 
 def _hint(value: Any, annotation: Any, literals: tuple[Any, ...]) -> str:
     """What to write instead, where that can be guessed."""
     wants = {parts_of(arm)[0] for arm in arms_of(annotation)}
-    if isinstance(value, float) and int in wants:
+    if isinstance(value, float) and int in wants and str not in wants:
         if value.is_integer():
             return f"; write {int(value)}"
         return f"; the nearest are {math.floor(value)} and {math.ceil(value)}"

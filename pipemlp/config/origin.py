@@ -41,12 +41,12 @@ class Origin:
     file: str = ""
     positions: Mapping[Key, Position] = field(default_factory=dict)
 
-    def where(self, key: Key) -> str:
+    def where(self, key: Key) -> Position:
         """The position of `key`, else of the nearest key above it, else the file; empty if made in Python."""
         for length in range(len(key), 0, -1):
             if key[:length] in self.positions:
-                return str(self.positions[key[:length]])
-        return self.file
+                return self.positions[key[:length]]
+        return Position(self.file)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Origin)

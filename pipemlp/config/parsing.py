@@ -138,6 +138,8 @@ def parse_yaml(text: str) -> Parsed:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             problem = str(error.problem or error.context).strip()
+            if problem.endswith(("<stream end>'", "end of stream")) and error.context_mark:
+                mark, problem = error.context_mark, "a bracket or quote opened here is never closed"
             raise YamlTextError(mark.line + 1 if mark else 1, _FRIENDLY.get(problem, problem)) from None
         except YAMLError as error:  # a character that no YAML text may hold
             line = text.count("\n", 0, getattr(error, "position", 0) or 0) + 1

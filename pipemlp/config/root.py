@@ -60,7 +60,7 @@ class RunConfig(Section):
         Falls back to the nearest key above it, then to the file; `command line` for an override, empty
         for a configuration made in Python.
         """
-        return self._origin.where(parse_key(key))
+        return str(self._origin.where(parse_key(key)))
 
     @property
     def source_path(self) -> Path | None:

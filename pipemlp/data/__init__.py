@@ -1,0 +1,27 @@
+"""Rows: sources, memory-mapped shards, preprocessing fitted on the training rows, and the order of samples.
+
+Nothing here imports torch; pyarrow and scikit-learn are imported where they are needed.
+"""
+
+from pipemlp.data.open_source import open_source, register_source
+from pipemlp.data.prepare import prepare
+from pipemlp.data.prepared import PreparedData
+from pipemlp.data.preprocessing import Preprocessing
+from pipemlp.data.row_writer import RowWriter
+from pipemlp.data.sampler import batch_positions, steps_per_epoch
+from pipemlp.data.source import Column, Source
+from pipemlp.data.stream import stream_rows
+
+__all__ = [
+    "Column",
+    "PreparedData",
+    "Preprocessing",
+    "RowWriter",
+    "Source",
+    "batch_positions",
+    "open_source",
+    "prepare",
+    "register_source",
+    "steps_per_epoch",
+    "stream_rows",
+]

@@ -108,9 +108,8 @@ def _named(table: Table, names: tuple[str, ...], key: str, problems: Problems) -
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
         problems.config(f"{key}: {listing(twice)} listed twice; list each column once")
-    if not names:
-        if key == "data.target":
-            problems.config(f"{key}: an empty list; name at least one column")
+    if not names and key == "data.target":
+        problems.config(f"{key}: an empty list; name at least one column")
     return tuple(found)
 
 
@@ -119,7 +118,7 @@ def _check_overlap(
 ) -> None:
     both = [name for name in listed["numeric"] or () if name in (listed["categorical"] or ())]
     if both:
-        problems.config(f"data.categorical: {listing(both)} also listed in data.numeric; keep each column in one of them")
+        problems.config(f"data.categorical: {listing(both)} also listed in data.numeric; keep a column in one of them")
     for key, names in listed.items():
         clash = [name for name in names or () if name in targets]
         if clash:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-
 from pipemlp.config.data import DataConfig, SplitPaths, Teacher
 from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.config.registry import register_name

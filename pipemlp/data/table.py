@@ -31,6 +31,7 @@ class Table:
         self.dropped: dict[str, str] = getattr(source, "dropped", {})
         self.is_cached = isinstance(source, ShardSource)
         self.fingerprint: str = getattr(source, "fingerprint", "") or _described(source)
+        self.lookups: dict[str, np.ndarray] = {}
         self._coders: dict[str, Coder] = {}
         self._parsed: dict[str, np.ndarray] = {}
 
@@ -53,6 +54,13 @@ class Table:
         if isinstance(self.source, ShardSource):
             return self.source.texts[name]
         return self._coders.setdefault(name, Coder()).values
+
+    def read_texts(self, name: str) -> list[str]:
+        """The text of every code of a category column, after reading all of it if that has not been done."""
+        if not self.is_cached:
+            for _ in self.blocks((name,)):
+                pass
+        return self.texts(name)
 
     def treat_as_numbers(self, name: str) -> None:
         """Read a category column as the numbers that its texts spell; NaN where they spell none."""
@@ -87,8 +95,8 @@ class Table:
 
     def _converted(self, name: str, values: np.ndarray) -> np.ndarray:
         if name in self._parsed:
-            return self._numbers_of(name)[values]
-        return values.astype(np.int64 if self.kinds[name] == "category" else np.float64)
+            values = self._numbers_of(name)[values]
+        return values.astype(np.int64 if self.kinds[name] == "category" else np.float64, copy=False)
 
     def _numbers_of(self, name: str) -> np.ndarray:
         """The number of every code, and NaN last, where -1 finds it."""

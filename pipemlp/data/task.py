@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from pipemlp.config.section import Named
 from pipemlp.data.columns import ColumnChoice
-from pipemlp.data.facts import MOST_DISTINCT, Facts
+from pipemlp.data.facts import Facts
 from pipemlp.data.problems import Problems, listing
 from pipemlp.data.table import Table
 from pipemlp.planning.shapes import Task
@@ -20,6 +22,12 @@ TRUE_TEXTS = {"true": 1, "false": 0, "1": 1, "0": 0}
 _ROWS_PER_CLASS = 3
 
 
+def task_of_loss(loss: Any) -> Task | None:
+    """The task that a loss stands for; None for `auto`, and for a plug-in's whose options do not say."""
+    name = loss.name if isinstance(loss, Named) else "auto"
+    return _TASKS.get(name) or getattr(type(loss), "task", None)
+
+
 def infer_task(
     loss: Any, choice: ColumnChoice, table: Table, facts: dict[str, Facts], problems: Problems, notes: list[str]
 ) -> Task:
@@ -31,7 +39,7 @@ def infer_task(
     else is a regression.
     """
     name = loss.name if isinstance(loss, Named) else "auto"
-    task: Task | None = _TASKS.get(name) or getattr(type(loss), "task", None)
+    task = task_of_loss(loss)
     if task is not None:
         _check_fit(name, task, choice, table, facts, problems)
         return task
@@ -56,12 +64,14 @@ def infer_task(
 
 
 def _one_column(target: str, table: Table, facts: dict[str, Facts]) -> Task:
+    if table.class_labels is not None and (target,) == table.default_target:
+        return "classification"
     if table.kinds[target] == "category" and not mostly_numbers(table, target):
         return "classification"
     distinct = facts[target].distinct
     if table.kinds[target] == "number" and facts[target].is_whole and distinct:
         present = facts[target].num_rows - facts[target].num_missing
-        if table.class_labels is not None or len(distinct) * _ROWS_PER_CLASS <= present:
+        if len(distinct) * _ROWS_PER_CLASS <= present:
             return "classification"
     return "regression"
 
@@ -96,7 +106,7 @@ def _check_fit(
     for target in choice.targets:
         is_text = table.kinds[target] == "category"
         if task == "classification" and not is_text and not facts[target].is_whole:
-            row = table.first_row(target, lambda values: values != values.round())
+            row = table.first_row(target, lambda values: np.isfinite(values) & (values != np.floor(values)))
             value = table.read_value(row, target)
             problems.config(
                 f"loss: {name}: classes are whole numbers or text, but column {target!r} has {value:g} at "

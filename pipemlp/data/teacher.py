@@ -84,4 +84,5 @@ class TeacherSource:
         outputs = outputs + self._options.noise * noise
         if self._options.classes is None:
             return outputs
-        return np.argmax(outputs, axis=1)[:, None]
+        classes: np.ndarray = np.argmax(outputs, axis=1)
+        return classes[:, None]

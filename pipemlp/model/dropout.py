@@ -1,12 +1,10 @@
 """Dropout whose mask depends on seed, layer, step, row and column only, and never on how the run is cut."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from pipemlp.model.dropout_mask import dropped
+from pipemlp.model.dropout_mask import kept_values
 
 
 @dataclass(frozen=True)
@@ -32,17 +30,16 @@ def dropout(x: Tensor, rate: float, key: DropoutKey | None, layer_index: int) ->
     if key is None or rate == 0.0:
         return x
     n, width = x.shape
-    mask = dropped(
+    kept = kept_values(
         (n, width), rate, seed=key.seed, layer=layer_index, step=key.step, first_row=key.first_row, device=x.device
     )
-    return _Drop.apply(x, mask, 1.0 / (1.0 - rate))
+    return x * kept * (1.0 / (1.0 - rate))
 
 
 class Dropout(nn.Module):
     """`dropout` of one layer, in training mode only."""
 
     def __init__(self, rate: float, layer_index: int) -> None:
-        """Drop a share `rate` in the layer at `layer_index`."""
         super().__init__()
         self.rate = rate
         self.layer_index = layer_index
@@ -54,18 +51,3 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """What `print` shows."""
         return f"rate={self.rate}"
-
-
-class _Drop(torch.autograd.Function):
-    """Zero where the mask is true, scale elsewhere; linear, so the backward is the same operation."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(mask)
-        ctx.scale = scale
-        return (x * scale).masked_fill_(mask, 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (mask,) = ctx.saved_tensors
-        return (gradient * ctx.scale).masked_fill_(mask, 0.0), None, None

@@ -1,30 +1,31 @@
-"""Which values dropout drops: a stateless hash of (seed, layer, step, row in the global batch, column).
+"""Which values dropout keeps: a stateless hash of (seed, layer, step, row in the global batch, column).
 
     row hash [n, 1] + key     \\
-                               xor -> shift-xor, multiply, shift-xor, multiply -> below threshold?
+                               xor -> shift-xor, multiply, shift-xor, multiply -> at least the threshold?
     column hash [width] + key /
 
 The key is 64 bits hashed from (seed, layer, step); rows and columns are hashed once and cached. All
 tensor arithmetic is 32-bit integer and wraps, so that masks agree on every device, for every cut of the
-rows. The mixer is Wellons' lowbias32 (https://nullprogram.com/blog/2018/07/31/) without its last shift,
-which cannot change the leading bits that the threshold looks at.
+rows. The mixer is Wellons' lowbias32 (https://nullprogram.com/blog/2018/07/31/) with PyTorch's shifts,
+which repeat the sign bit, and without its last shift, which hardly moves a comparison with a threshold.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
 
 _MASK32, _MASK64 = 2**32 - 1, 2**64 - 1
-_SHIFT_1, _MULTIPLIER_1, _SHIFT_2, _MULTIPLIER_2 = 16, 0x21F0AAAD, 15, 0x735A2D97
+_ROUNDS = ((16, 0x21F0AAAD), (15, 0x735A2D97))
+_LAST_SHIFT = 15
 _ROW_SALT, _COLUMN_SALT = 0x2545F491, 0x9E3779B9
 _SMALLEST_TABLE = 4096
 
 
-def dropped(
+def kept_values(
     shape: tuple[int, int], rate: float, *, seed: int, layer: int, step: int, first_row: int, device: torch.device
 ) -> Tensor:
-    """Bool [n, width] on `device`: True where a value is dropped, with probability `rate`.
+    """Bool [n, width] on `device`: False where a value is dropped, with probability `rate`.
 
     Args:
         shape: (n, width).
@@ -36,9 +37,10 @@ def dropped(
     key = _key(seed, layer, step)
     row_hash = _row_hashes(_table_size(first_row + rows), device)[first_row : first_row + rows]
     bits = (row_hash + _signed(key)).bitwise_xor(_column_hashes(width, device) + _signed(key >> 32))
-    bits.bitwise_xor_(bits >> _SHIFT_1).mul_(_MULTIPLIER_1)
-    bits.bitwise_xor_(bits >> _SHIFT_2).mul_(_MULTIPLIER_2)
-    return bits < int(rate * 2**32) - 2**31
+    shift_1, multiplier_1, shift_2, multiplier_2 = _mixer()
+    bits.bitwise_xor_(bits >> shift_1).mul_(multiplier_1)
+    bits.bitwise_xor_(bits >> shift_2).mul_(multiplier_2)
+    return bits >= int(rate * 2**32) - 2**31
 
 
 def _key(*numbers: int) -> int:
@@ -62,6 +64,12 @@ def _table_size(rows: int) -> int:
     return max(_SMALLEST_TABLE, 1 << (rows - 1).bit_length())
 
 
+@cache
+def _mixer() -> tuple[Tensor, ...]:
+    """The shifts and multipliers as scalars: made once, for small masks cost little but the calls."""
+    return tuple(torch.tensor(value, dtype=torch.int32, device="cpu") for pair in _ROUNDS for value in pair)
+
+
 @lru_cache(maxsize=8)
 def _row_hashes(size: int, device: torch.device) -> Tensor:
     return _hashes(size, _ROW_SALT).unsqueeze(1).to(device)
@@ -75,6 +83,6 @@ def _column_hashes(width: int, device: torch.device) -> Tensor:
 def _hashes(size: int, salt: int) -> Tensor:
     """int32 [size]: a different, well mixed number for each of 0 .. size-1."""
     word = (torch.arange(size, dtype=torch.int64, device="cpu") + salt) & _MASK32
-    for shift, multiplier in ((_SHIFT_1, _MULTIPLIER_1), (_SHIFT_2, _MULTIPLIER_2)):
+    for shift, multiplier in _ROUNDS:
         word = ((word ^ (word >> shift)) * multiplier) & _MASK32
-    return (((word ^ (word >> _SHIFT_2)) + 2**31) & _MASK32).sub_(2**31).to(torch.int32)
+    return (((word ^ (word >> _LAST_SHIFT)) + 2**31) & _MASK32).sub_(2**31).to(torch.int32)

@@ -18,7 +18,6 @@ class GatedBlock(nn.Module):
     activated = ("gate",)
 
     def __init__(self, layer: LayerDescription) -> None:
-        """As described by `layer`; its option `expansion` gives the inner width."""
         super().__init__()
         options: dict[str, Any] = dict(layer.options)
         inner = gated_inner_width(options["expansion"], layer.output_width)

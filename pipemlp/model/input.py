@@ -15,7 +15,6 @@ class InputLayer(nn.Module):
     compute_type: Tensor
 
     def __init__(self, layer: LayerDescription) -> None:
-        """One embedding for each of the layer's cardinalities."""
         super().__init__()
         options: dict[str, Any] = dict(layer.options)
         sizes = zip(options["cardinalities"], options["embedding_widths"], strict=True)

@@ -20,7 +20,6 @@ class RmsNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight, computed in float32 for narrower types."""
 
     def __init__(self, width: int, eps: float = NORM_EPS) -> None:
-        """Weight one for each of `width` values."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
@@ -43,7 +42,7 @@ class _RmsNormalise(torch.autograd.Function):
         return (wide * scale).mul_(weight).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, scale = ctx.saved_tensors
         normed, gradient = _widened(x) * scale, _widened(gradient)
         x_gradient = weight_gradient = None

@@ -11,7 +11,6 @@ class OutputHead(nn.Module):
     """linear(norm(x)): logits, or standardised targets."""
 
     def __init__(self, layer: LayerDescription) -> None:
-        """As described by `layer`."""
         super().__init__()
         self.norm = build_norm(layer.norm, layer.input_width)
         self.linear = nn.Linear(layer.input_width, layer.output_width)

@@ -14,7 +14,6 @@ class PlainBlock(nn.Module):
     activated = ("linear",)
 
     def __init__(self, layer: LayerDescription) -> None:
-        """As described by `layer`."""
         super().__init__()
         self.linear = nn.Linear(layer.input_width, layer.output_width)
         self.norm = build_norm(layer.norm, layer.output_width)

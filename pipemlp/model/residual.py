@@ -21,7 +21,6 @@ class ResidualBlock(nn.Module):
     activated = ("linear",)
 
     def __init__(self, layer: LayerDescription) -> None:
-        """As described by `layer`."""
         super().__init__()
         self.norm = build_norm(layer.norm, layer.input_width)
         self.linear = nn.Linear(layer.input_width, layer.output_width)

@@ -13,7 +13,7 @@ from pipemlp.planning.layers import LayerDescription
 class WholeModel(nn.Sequential):
     """All layers in order; parameter names are `INDEX.NAME`, such as `3.linear.weight`."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, numeric: Tensor, categorical: Tensor | None = None, dropout_key: DropoutKey | None = None
     ) -> Tensor:
         """Numeric float [n, F] and categorical int64 [n, C] -> outputs [n, output_width].

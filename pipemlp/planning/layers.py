@@ -78,7 +78,7 @@ def embedding_width(num_codes: int) -> int:
 
     fastai's rule of thumb (`fastai.tabular.model.emb_sz_rule`), rounded up and with a lower ceiling.
     """
-    return min(50, math.ceil(1.6 * float(num_codes) ** 0.56))
+    return min(50, math.ceil(1.6 * math.pow(num_codes, 0.56)))
 
 
 def input_width(shape: DataShape) -> int:

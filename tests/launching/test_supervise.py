@@ -51,7 +51,7 @@ def test_the_cause_is_added_to_what_a_peer_saw(tree):
 
 @pytest.mark.parametrize("mode", ["watch", "hang", "stubborn", "parent"])
 def test_launch_killed(tree, mode):
-    supervisor = tree.supervise(mode, mode, grace_seconds=1.0)
+    supervisor = tree.supervise(mode, mode, grace_seconds=30.0 if mode == "watch" else 0.2)
     tree.kill("launch")
     code, status, _ = ended(tree, supervisor)
     assert (code, status.state, status.exit_code) == (5, "failed", 5)
@@ -61,7 +61,7 @@ def test_launch_killed(tree, mode):
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("mode", ["watch", "hang"])
 def test_runner_killed(tree, mode, signum):
-    supervisor = tree.supervise(mode, mode, grace_seconds=1.0)
+    supervisor = tree.supervise(mode, mode, grace_seconds=30.0 if mode == "watch" else 0.2)
     tree.kill("runner", signum)
     code, status, _ = ended(tree, supervisor)
     assert (code, status.state, status.exit_code) == (5, "failed", 5)

@@ -54,7 +54,6 @@ class MixerBlock(nn.Module):
     activated = ("mix_channels",)
 
     def __init__(self, layer: LayerDescription) -> None:
-        """As described by `layer`."""
         super().__init__()
         self.tokens = dict(layer.options)["tokens"]
         channels = layer.output_width // self.tokens

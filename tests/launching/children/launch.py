@@ -13,7 +13,9 @@ modes = sys.argv[2:]
 workers = []
 for rank, mode in enumerate(modes):
     environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(len(modes))}
-    workers.append(subprocess.Popen([sys.executable, str(Path(__file__).with_name("worker.py")), mode], env=environment))
+    workers.append(
+        subprocess.Popen([sys.executable, str(Path(__file__).with_name("worker.py")), mode], env=environment)
+    )
 running = list(workers)
 while running:
     time.sleep(0.02)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from note import note
+
 from pipemlp.launching.supervise import run_launcher
 
 note("supervisor")

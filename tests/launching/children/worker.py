@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 from note import note
+
 from pipemlp.launching.status import report_failure, write_status
 from pipemlp.launching.watch import handle_termination, watch_parents
 
@@ -35,44 +36,61 @@ def preempted(signum: int) -> None:
     os._exit(75)
 
 
-def main(mode: str) -> None:
-    if mode == "polite":
-        handle_termination(preempted)
-    if mode == "watch":
-        watch_parents(leave, poll_seconds=0.02)
-    if mode == "stubborn":
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(signum, signal.SIG_IGN)
-    if mode == "parent":
-        note(f"child-{RANK}", subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
-    if mode != "silent":
-        write_status(RUN_DIR, "running", step=7)
-    note(f"worker-{RANK}")
-    if mode == "silent":
-        time.sleep(1.5)  # long enough to be seen
-    elif mode == "finish":
-        write_status(RUN_DIR, "finished", step=9, exit_code=0)
-    elif mode == "fail":
-        report_failure(RUN_DIR, f"rank {RANK}: loss is NaN at step 7", 6, own=True)
-        sys.exit(6)
-    elif mode.startswith("exit"):
-        sys.exit(int(mode.removeprefix("exit")))
-    elif mode == "peer":  # sees that another rank was killed, and ends with its own code
-        while psutil.pid_exists(victim := pid_of("worker-1")) and psutil.Process(victim).status() != "zombie":
-            time.sleep(0.01)
-        report_failure(RUN_DIR, f"rank {RANK}: a peer has left", 6, own=False)
-        time.sleep(600)
-    elif mode == "polite":
-        wait_in_native_code()
-    else:
-        time.sleep(600)
+def ignore_signals() -> None:
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
 
 
-def pid_of(name: str) -> int:
-    path = Path(os.environ["NOTES"]) / f"{name}.pid"
+def start_child() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    note(f"child-{RANK}", child.pid)
+
+
+def hang() -> None:
+    time.sleep(600)
+
+
+def finish() -> None:
+    write_status(RUN_DIR, "finished", step=9, exit_code=0)
+
+
+def fail() -> None:
+    report_failure(RUN_DIR, f"rank {RANK}: loss is NaN at step 7", 6, own=True)
+    sys.exit(6)
+
+
+def lose_a_peer() -> None:
+    """Report, but stay, when rank 1 has been killed."""
+    path = Path(os.environ["NOTES"]) / "worker-1.pid"
     while not path.exists():
         time.sleep(0.01)
-    return int(path.read_text().split()[0])
+    victim = int(path.read_text().split()[0])
+    while psutil.pid_exists(victim) and psutil.Process(victim).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    report_failure(RUN_DIR, f"rank {RANK}: a peer has left", 6, own=False)
+    hang()
 
 
-main(sys.argv[1])
+PREPARATIONS = {
+    "polite": lambda: handle_termination(preempted),
+    "watch": lambda: watch_parents(leave, poll_seconds=0.02),
+    "stubborn": ignore_signals,
+    "parent": start_child,
+}
+ACTIONS = {
+    "finish": finish,
+    "fail": fail,
+    "peer": lose_a_peer,
+    "polite": wait_in_native_code,
+    "silent": lambda: time.sleep(1.5),  # long enough to be seen
+    "exit0": lambda: sys.exit(0),
+    "exit1": lambda: sys.exit(1),
+    "exit3": lambda: sys.exit(3),
+}
+
+mode = sys.argv[1]
+PREPARATIONS.get(mode, lambda: None)()
+if mode != "silent":
+    write_status(RUN_DIR, "running", step=7)
+note(f"worker-{RANK}")
+ACTIONS.get(mode, hang)()
