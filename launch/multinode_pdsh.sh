@@ -15,7 +15,7 @@ if [[ $# -ne 1 || -z "${HOSTFILE:-}" ]]; then
 fi
 config="$1"
 # The launcher pastes paths into a remote shell's command line.
-for path in "$config" "$PWD"; do
+for path in "$config" "$PWD" "$python"; do
     if [[ ! "$path" =~ ^[A-Za-z0-9_./][A-Za-z0-9_./-]*$ ]]; then
         echo "$path: over ssh, paths may hold letters, digits, dots, slashes, dashes and underscores only" >&2
         exit 2

@@ -7,15 +7,19 @@
 set -euo pipefail
 
 find_python() {
-    local candidate
-    for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python; do
+    local candidate candidates=(python3 python3.13 python3.12 python3.11 python)
+    if [[ -n "${PYTHON:-}" ]]; then
+        candidates=("$PYTHON")
+    fi
+    for candidate in "${candidates[@]}"; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
             echo "$candidate"
             return 0
         fi
     done
-    echo "PipeMLP needs Python 3.11 or later, and none was found (python3 is: $(python3 --version 2>&1 || true))." >&2
-    echo "Install one, or name it: PYTHON=/path/to/python3.11 bash launch/local.sh CONFIG" >&2
+    candidate="${candidates[0]}"
+    echo "PipeMLP needs Python 3.11 or later; $candidate is: $("$candidate" --version 2>/dev/null || echo missing)" >&2
+    echo "Install one, or name it by PYTHON=/path/to/python3.11 in front of the command" >&2
     return 1
 }
 

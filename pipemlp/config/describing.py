@@ -1,5 +1,6 @@
 """Says in words which values a key takes, for messages and for the documentation."""
 
+import json
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -52,7 +53,7 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f'"{value if len(value) <= 60 else value[:57] + "..."}"'
+        return json.dumps(value if len(value) <= 60 else value[:57] + "...", ensure_ascii=not value.isprintable())
     if isinstance(value, int) and abs(value) >= 10**60:
         return f"a number of {len(str(abs(value)))} digits"
     return str(value)

@@ -44,13 +44,10 @@ def problems_error(config: RunConfig, problems: Iterable[tuple[str, str]]) -> Co
 def _report(problems: Sequence[Problem], origin: Origin, document: Document) -> list[str]:
     """One line per problem: the file's in the order of its lines, its parents', then the command line's."""
     files = [*document.files, COMMAND_LINE]
-    # A key refused while reading (a tag, say) has that one reason, whatever the value left in its place lacks.
-    refused = {problem.key for problem in document.problems}
-    placed = [
-        (problem.position or origin.where(problem.key), problem)
-        for problem in problems
-        if problem.position or problem.key not in refused
-    ]
+    placed = [(problem.position or origin.where(problem.key), problem) for problem in problems]
+    # A value refused while reading (for its tag, say) has that one reason, whatever the text left of it lacks.
+    refused = {(problem.position, problem.key) for problem in document.problems}
+    placed = [(at, problem) for at, problem in placed if problem.position or (at, problem.key) not in refused]
     placed.sort(key=lambda pair: (files.index(pair[0].file), pair[0].line))
     return [_line(str(position), format_key(problem.key), problem.text) for position, problem in placed]
 

@@ -1,6 +1,7 @@
 """Turns pydantic's errors into problems that name the value, the rule and what would be valid."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, Literal, get_origin
 
@@ -19,6 +20,8 @@ def explain(error: ValidationError, values: Any) -> list[Problem]:
     """One problem per key; `values` is the plain mapping that was validated."""
     problems: dict[Key, Problem] = {}
     for fault in faults_of(error.errors(include_url=False), values):
+        if fault.type == "too_short" and len(fault.value) >= fault.context["min_length"]:
+            continue  # pydantic counts only the good items; the bad ones are reported themselves
         key, text = _explain(fault, values)
         problems.setdefault(key, Problem(key, text))
     return list(problems.values())
@@ -41,7 +44,7 @@ def _explain(fault: Fault, values: Any) -> tuple[Key, str]:
 
 
 _RULES: dict[str, Callable[[Fault], str]] = {
-    "greater_than_equal": lambda fault: f"{show(fault.value)} is too small; at least {fault.context['ge']}",
+    "greater_than_equal": lambda fault: f"{show(fault.value)} is too small; at least {fault.context['ge']:g}",
     "greater_than": lambda fault: f"{show(fault.value)} is too small; it must be above {fault.context['gt']:g}",
     "less_than_equal": lambda fault: f"{show(fault.value)} is too large; at most {fault.context['le']:g}",
     "less_than": lambda fault: f"{show(fault.value)} is too large; it must be below {fault.context['lt']:g}",
@@ -75,7 +78,7 @@ def _explain_choice(fault: Fault, values: Any) -> tuple[Key, str]:
         if in_mapping:
             names = tuple(known for known in names if known != "auto")
         near = did_you_mean(name, names)
-        return key, f'unknown {kind} "{name}"{near or "; known are " + ", ".join(names)}'
+        return key, f"unknown {kind} {show(name)}{near or '; known are ' + ', '.join(names)}"
     if in_mapping and "name" not in fault.value:
         return key, f"missing key; known names are {', '.join(name for name in names if name != 'auto')}"
     return key, f"{what(name)}; {describe(annotation) if not in_mapping else 'a name'} is expected"
@@ -98,7 +101,8 @@ def _meaning(key: Key, values: Any) -> str:
     annotation = annotation_at(key[:-1], values)
     model = section_at(annotation, inside)
     field = model.model_fields.get(str(key[-1])) if model else None
-    sentence = ((field.description if field else None) or "").partition(".")[0].replace("`", "").replace("\n", " ")
+    text = ((field.description if field else None) or "").replace("`", "")
+    sentence = re.sub(r"\s+", " ", re.split(r"[.;](?=\s|$)", text)[0])
     return sentence[:1].lower() + sentence[1:]
 
 

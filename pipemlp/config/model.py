@@ -10,9 +10,7 @@ from pipemlp.config.section import Fraction, Named, NonNegativeFloat, Positive, 
 
 Activation = Literal["relu", "gelu", "silu", "tanh", "leaky_relu", "identity"]
 Norm = Literal["none", "layer", "rms"]
-Init = Literal[
-    "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "lecun_normal", "orthogonal"
-]
+Init = Literal["kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "lecun_normal", "orthogonal"]
 
 
 class Plain(Named):

@@ -1,5 +1,6 @@
 """Where each value of a configuration was written, so that a message can say `configs/a.yaml:12`."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ class Position:
 
 def format_key(key: Key) -> str:
     """`("model", "hidden", 0, "width")` as a user reads it: `model.hidden[0].width`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
+    return text if text.isprintable() else json.dumps(text)
 
 
 def parse_key(text: str) -> Key:

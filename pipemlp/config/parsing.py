@@ -81,7 +81,8 @@ class _Reader:
         if len(key) >= MAX_DEPTH:
             raise YamlTextError(line, f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(event, ScalarEvent):
-            made = Node(plain_scalar(event.value) if event.style is None and tag is None else event.value, line)
+            text = _whole_characters(event.value, line)
+            made = Node(plain_scalar(text) if event.style is None and tag is None else text, line)
         elif isinstance(event, SequenceStartEvent):
             made = Node(self._items(key), line)
         else:
@@ -119,10 +120,18 @@ class _Reader:
                 reason = "merge keys are not read; use `extends`, or write the keys out"
                 self.refused.append(((*key, "<<"), line, reason))
                 return None
-            return str(event.value)
+            return _whole_characters(event.value, line)
         self.node(event, key)
         self.refused.append(((*key, "?"), line, "a key must be text, not a list, mapping or alias"))
         return None
+
+
+def _whole_characters(text: str, line: int) -> str:
+    """Joins the two halves of a character that JSON writes as `\\ud83d\\ude00`; half a character is refused."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise YamlTextError(line, "half a character (\\ud800 to \\udfff without its other half)") from None
 
 
 def parse_yaml(text: str) -> Parsed:
@@ -139,7 +148,9 @@ def parse_yaml(text: str) -> Parsed:
             mark = error.problem_mark or error.context_mark
             problem = str(error.problem or error.context).strip()
             if problem.endswith(("<stream end>'", "end of stream")) and error.context_mark:
-                mark, problem = error.context_mark, "a bracket or quote opened here is never closed"
+                opened = error.context_mark.index < mark.index
+                mark = error.context_mark
+                problem = f"a bracket or quote opened {'here' if opened else 'before'} is never closed"
             raise YamlTextError(mark.line + 1 if mark else 1, _FRIENDLY.get(problem, problem)) from None
         except YAMLError as error:  # a character that no YAML text may hold
             line = text.count("\n", 0, getattr(error, "position", 0) or 0) + 1

@@ -58,4 +58,3 @@ class LoggingConfig(Section):
 
     every_steps: Positive = 10
     """Steps between two training lines in metrics.jsonl and TensorBoard."""
-

@@ -3,9 +3,9 @@
 Nothing here imports torch; pyarrow and scikit-learn are imported where they are needed.
 """
 
-from pipemlp.data.open_source import open_source, register_source
-from pipemlp.data.prepare import prepare
+from pipemlp.data.opening import open_source, register_source
 from pipemlp.data.prepared import PreparedData
+from pipemlp.data.preparing import prepare
 from pipemlp.data.preprocessing import Preprocessing
 from pipemlp.data.row_writer import RowWriter
 from pipemlp.data.sampler import batch_positions, steps_per_epoch

@@ -1,10 +1,13 @@
 """The small data sets that come with scikit-learn, held in memory."""
 
 import hashlib
+import json
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
+from pipemlp.data.cache import build_once
 from pipemlp.data.source import Column
 
 BUNDLED_SOURCES = ("digits", "breast_cancer", "diabetes", "wine")
@@ -28,11 +31,18 @@ class ArraySource:
 
 
 def open_bundled(name: str) -> ArraySource:
-    """One of `BUNDLED_SOURCES`; scikit-learn is imported here, as that takes seconds."""
+    """One of `BUNDLED_SOURCES`, kept in the cache folder, as importing scikit-learn takes every process seconds."""
+    folder = build_once(f"bundled-{name}-{version('scikit-learn')}", lambda partial: _build(name, partial))
+    values = np.load(folder / "values.npy")
+    names = json.loads((folder / "names.json").read_text())
+    content = name.encode() + values.tobytes()
+    return ArraySource(tuple(names), values, hashlib.blake2b(content, digest_size=16).hexdigest())
+
+
+def _build(name: str, folder: Path) -> None:
     from sklearn import datasets
 
     bunch = getattr(datasets, f"load_{name}")()
-    names = tuple(str(feature) for feature in bunch["feature_names"]) + ("target",)
-    values = np.column_stack([bunch["data"], bunch["target"]]).astype(np.float64)
-    content = f"{name} {version('scikit-learn')}".encode() + values.tobytes()
-    return ArraySource(names, values, hashlib.blake2b(content, digest_size=16).hexdigest())
+    names = [str(feature) for feature in bunch["feature_names"]] + ["target"]
+    np.save(folder / "values.npy", np.column_stack([bunch["data"], bunch["target"]]).astype(np.float64))
+    (folder / "names.json").write_text(json.dumps(names))

@@ -1,7 +1,7 @@
 """The cache folder: each entry is built once under a lock, next to its place, and renamed when whole.
 
-    several processes ──► lock KEY ──► KEY there? ── yes ──► use it
-                                           └─ no ──► build KEY.partial ──► rename to KEY
+several processes ──► lock KEY ──► KEY there? ── yes ──► use it
+                                       └─ no ──► build KEY.partial ──► rename to KEY
 """
 
 import fcntl

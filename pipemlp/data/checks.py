@@ -14,44 +14,53 @@ from pipemlp.planning.shapes import Task
 
 def settle_kinds(
     table: Table, choice: ColumnChoice, data: DataConfig, loss_task: Task | None, trained_on: Table, problems: Problems
-) -> None:
+) -> set[str]:
     """Read text as numbers where numbers are wanted, and report text that spells none.
 
     Wanted are numbers for numeric inputs, the weight, what the training rows have as numbers, and a
-    target whose column is mostly numbers unless the loss takes classes.
+    target whose column is mostly numbers unless the loss takes classes. Returns the columns reported.
     """
+    reported = set()
     wanted = {*choice.numeric} | ({choice.weight} if choice.weight else set())
+    relabel = "set loss to cross_entropy if these are classes"
     for name in choice.used:
         if table.kinds[name] != "category":
             continue
-        if name in wanted or trained_on.kinds[name] == "number":
-            _read_as_numbers(table, name, "correct it, or list the column in data.categorical", problems)
-        elif name in choice.targets and loss_task in (None, "regression") and mostly_numbers(table, name):
-            _read_as_numbers(table, name, "correct it, or set loss to cross_entropy if these are classes", problems)
-        elif name in choice.categorical and data.categorical == "auto" and mostly_numbers(table, name):
-            _read_as_numbers(table, name, "correct it, or list the column in data.categorical", problems, only_odd=True)
+        is_number = name in wanted or trained_on.kinds[name] == "number"
+        is_number |= name in choice.targets and loss_task in (None, "regression") and mostly_numbers(table, name)
+        doubtful = name in choice.categorical and data.categorical == "auto" and mostly_numbers(table, name)
+        if (is_number or doubtful) and not _all_spell_numbers(
+            table, name, relabel if name in choice.targets else "list the column in data.categorical", problems
+        ):
+            reported.add(name)
+        if is_number:
+            table.treat_as_numbers(name)
+    return reported
 
 
-def _read_as_numbers(table: Table, name: str, remedy: str, problems: Problems, only_odd: bool = False) -> None:
+def _all_spell_numbers(table: Table, name: str, remedy: str, problems: Problems) -> bool:
     texts = table.read_texts(name)
     odd = np.array([code for code, text in enumerate(texts) if number_of_text(text) is None], dtype=np.int64)
     if odd.size == 0:
-        if not only_odd:
-            table.treat_as_numbers(name)
-        return
+        return True
     row = table.first_row(name, lambda codes: np.isin(codes, odd))
     text = texts[int(table.read(np.array([row]), (name,))[name][0])]
     num_numbers, num_texts = table.mixed.get(name, (0, 0))
     among = f" ({counted(num_texts, 'such value')} beside {num_numbers:,} numbers)" if num_texts else ""
-    problems.data(f"data.path: {table.place(row)}, column {name!r}: {text!r} is not a number{among}; {remedy}")
-    if not only_odd:
-        table.treat_as_numbers(name)
+    place = f"{table.place(row)}, column {name!r}"
+    problems.data(f"data.path: {place}: {text!r} is not a number{among}; correct it, or {remedy}")
+    return False
 
 
 def check_values(
-    table: Table, facts: dict[str, Facts], choice: ColumnChoice, data: DataConfig, problems: Problems
+    table: Table,
+    facts: dict[str, Facts],
+    choice: ColumnChoice,
+    data: DataConfig,
+    reported: set[str],
+    problems: Problems,
 ) -> None:
-    """Missing and infinite values, categories that are no whole numbers, and weights."""
+    """Missing and infinite values, categories that are no whole numbers, and weights; not of `reported` columns."""
     for name in choice.used:
         fact = facts[name]
         if fact.num_infinite:
@@ -60,7 +69,7 @@ def check_values(
                 f"data.path: {table.place(row)}, column {name!r}: {table.read_value(row, name)} is not finite "
                 f"({counted(fact.num_infinite, 'such value')}); correct it or leave it empty"
             )
-        if fact.num_missing and data.missing != "drop":
+        if fact.num_missing and data.missing != "drop" and name not in reported:
             _check_missing(table, name, fact, choice, data, problems)
         if name in choice.categorical and table.kinds[name] == "number" and not fact.is_whole:
             row = table.first_row(name, lambda values: np.isfinite(values) & (values != np.floor(values)))

@@ -33,7 +33,7 @@ class Coder:
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """int64 codes [n] of an array of texts, None where missing."""
-        codes = (-1 if value is None else self._code(str(value)) for value in values.tolist())
+        codes = (-1 if value is None or value != value else self._code(str(value)) for value in values.tolist())
         return np.fromiter(codes, dtype=np.int64, count=len(values))
 
     def _code(self, value: str) -> int:

@@ -69,6 +69,8 @@ def read_csv(path: Path, delimiter: str, batch_rows: int) -> Iterator[Batch]:
                 yield from sliced(columns, block.num_rows, batch_rows, done, reached - done)
                 done = reached
     except pa.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            raise DataError(f"{path.name}: not UTF-8 text ({first_line(error)}); save it as UTF-8") from None
         raise DataError(f"{path.name}: not readable as CSV: {first_line(error)}") from None
     if ragged:
         raise DataError(_ragged_message(path, len(names), delimiter, ragged))

@@ -107,10 +107,6 @@ def _class_labels(config: RunConfig, seen: SeenValues, table: Table, problems: P
 
 def _integer_labels(width: int, seen: SeenValues, problems: Problems) -> tuple[Value, ...]:
     """Classes 0..width-1. A few rows outside are damaged data, many are a width that does not fit."""
-    labels = [int(value) for value in seen.values]
-    if len(labels) == width and labels[-1] - labels[0] + 1 == width:
-        _check_labels(seen, seen.values, problems)
-        return seen.values
     classes: tuple[Value, ...] = tuple(range(width))
     everywhere: dict[Value, Place] = {**seen.held_out, **seen.first}
     outside = [value for value in everywhere if value not in classes]

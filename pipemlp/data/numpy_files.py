@@ -3,6 +3,7 @@
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,8 +59,9 @@ def read_npz(path: Path, batch_rows: int) -> Iterator[Batch]:
     if path.stat().st_size == 0:
         raise DataError(f"{path.name}: the file is empty")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [_Member(archive, path, entry) for entry in archive.namelist() if entry.endswith(".npy")]
+        with zipfile.ZipFile(path) as archive, ExitStack() as streams:
+            entries = [entry for entry in archive.namelist() if entry.endswith(".npy")]
+            members = [_Member(path, entry, streams.enter_context(archive.open(entry))) for entry in entries]
             lengths = {member.name: member.num_rows for member in members}
             if not members:
                 raise DataError(f"{path.name}: no arrays in it")
@@ -80,9 +82,9 @@ def read_npz(path: Path, batch_rows: int) -> Iterator[Batch]:
 class _Member:
     """One array of an npz, read from front to end."""
 
-    def __init__(self, archive: zipfile.ZipFile, path: Path, entry: str) -> None:
+    def __init__(self, path: Path, entry: str, stream: IO[bytes]) -> None:
         self.name = entry.removesuffix(".npy")
-        self._stream = archive.open(entry)
+        self._stream = stream
         shape, fortran_order, self._dtype = _read_array_header(self._stream)
         if self._dtype.hasobject:
             raise DataError(f"{path.name}: array {self.name!r} holds pickled Python objects, which are not read")

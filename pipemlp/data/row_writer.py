@@ -51,7 +51,7 @@ class RowWriter:
         if self._path.suffix.lower() == ".npy":
             for name, array in zip(self._columns, arrays, strict=True):
                 if array.dtype.kind not in "biuf":
-                    raise DataError(f"{self._path.name}: column {name!r} is text, npy holds numbers; use csv or parquet")
+                    raise DataError(f"{self._path.name}: column {name!r} is text; npy holds numbers, use csv")
             self._file.write(np.stack(arrays, axis=1).astype("<f4").tobytes())
         else:
             self._write_table(arrays)
@@ -70,6 +70,8 @@ class RowWriter:
 
     def discard(self) -> None:
         """Remove what was written so far."""
+        if self._writer is not None:
+            self._writer.close()
         self._file.close()
         self._partial.unlink(missing_ok=True)
 

@@ -41,7 +41,7 @@ def infer_task(
     name = loss.name if isinstance(loss, Named) else "auto"
     task = task_of_loss(loss)
     if task is not None:
-        _check_fit(name, task, choice, table, facts, problems)
+        check_targets(loss, task, choice, table, facts, problems)
         return task
     if choice.is_autoencoder:
         return "regression"
@@ -59,7 +59,7 @@ def infer_task(
         "regression": f"{len(choice.targets)} column(s) of numbers -> regression, mse",
     }
     notes.append(f"loss: {described[task] if name == 'auto' else f'{name}: taken for a {task}'}")
-    _check_fit(name, task, choice, table, facts, problems)
+    check_targets(loss, task, choice, table, facts, problems)
     return task
 
 
@@ -89,10 +89,11 @@ def _is_binary(target: str, table: Table, facts: dict[str, Facts]) -> bool:
     return distinct is not None and distinct <= {0, 1} and facts[target].num_infinite == 0
 
 
-def _check_fit(
-    name: str, task: Task, choice: ColumnChoice, table: Table, facts: dict[str, Facts], problems: Problems
+def check_targets(
+    loss: Any, task: Task, choice: ColumnChoice, table: Table, facts: dict[str, Facts], problems: Problems
 ) -> None:
-    """The values of the target against the task."""
+    """The values of the target in a table against the task; what does not fit goes to `problems`."""
+    name = loss.name if isinstance(loss, Named) else "auto"
     if choice.is_autoencoder:
         if task != "regression":
             problems.config(f"loss: {name}: an autoencoder (data.target: inputs) learns numbers; use mse, mae or huber")

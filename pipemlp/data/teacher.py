@@ -1,7 +1,7 @@
 """Synthetic rows of any number, each computed when asked for: a random network labels random inputs.
 
-    (seed, row, column) ──► 64-bit hash ──► two uniforms ──► Box-Muller normal = x[row, column]
-    y = W2 tanh(W1 x), rows of W2 scaled to a standard deviation of about 1, plus noise; a class is the argmax
+(seed, row, column) ──► 64-bit hash ──► two uniforms ──► Box-Muller normal = x[row, column]
+y = W2 tanh(W1 x), rows of W2 scaled to a standard deviation of about 1, plus noise; a class is the argmax
 """
 
 import hashlib

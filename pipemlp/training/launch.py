@@ -1,6 +1,7 @@
 """Start a run's processes on this machine, and see it through to its end."""
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pipemlp.launching.status import read_status
 from pipemlp.launching.supervise import run_launcher
 from pipemlp.training.run_directory import CONFIG_FILE, RUN_DIR_VARIABLE
 from pipemlp.training.startup import prepare_locally
+
+PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
     Raises:
         UserError: for everything that can be known before the processes start.
     """
-    preparation, run_dir = prepare_locally(config, _show)
+    preparation, run_dir = prepare_locally(config, _Patience())
     for note in preparation.notes:
         print(note)
     plan = preparation.plan
@@ -66,6 +69,13 @@ def _plugin_arguments(plugins: Sequence[str]) -> list[str]:
     return [argument for plugin in plugins for argument in ("--plugin", plugin)]
 
 
-def _show(text: str, fraction: float) -> None:
-    """One line per tenth of a long preparation."""
-    print(f"{text} {fraction:.0%}", flush=True)
+class _Patience:
+    """Shows what a preparation is doing when it takes long: a line every few seconds."""
+
+    def __init__(self) -> None:
+        self._next_at = time.monotonic() + PATIENCE_SECONDS
+
+    def __call__(self, text: str, fraction: float) -> None:
+        if time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + PATIENCE_SECONDS
+            print(f"{text} {fraction:.0%}", flush=True)

@@ -45,6 +45,10 @@ class LogLoss(torchmetrics.Metric):
         return self.total / self.count
 
 
+def _alone() -> bool:
+    return False
+
+
 def _multilabel_accuracy(shape: DataShape) -> torchmetrics.Metric:
     return classification.BinaryAccuracy()
 
@@ -112,6 +116,8 @@ class SplitMetrics:
         for metric in self._metrics.values():
             metric.set_dtype(torch.float64)
             metric.process_group = group
+            if group is None:  # torchmetrics would wait for the whole world, most of which computes no metrics
+                metric.distributed_available_fn = _alone
             metric.to(device)
         self._loss_sum = torch.zeros(2, dtype=torch.float64, device=device)
         self._group = group

@@ -20,14 +20,17 @@ class Terminal:
         sys.stderr.flush()
         self.file: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace")
         self._chatter = chatter
+        self._path: Path | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         if not chatter:
             self._redirect(self._log.fileno())
 
-    def log_to(self, path: Path) -> None:
-        """Write to `path` from now on, with what was printed before."""
-        if self._chatter:
+    def log_to(self, run_dir: Path, rank: int) -> None:
+        """Write to the rank's log in the run directory from now on, with what was printed before."""
+        path = run_dir / "logs" / f"rank-{rank}.log"
+        if self._chatter or path == self._path:
             return
+        self._path = path
         sys.stdout.flush()
         sys.stderr.flush()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,12 @@
 No torch here, and no process group: every mistake that can be known is reported before either exists.
 """
 
+import glob
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
+from pipemlp.config.data import SplitPaths
 from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.config.loading import problems_error
 from pipemlp.config.root import RunConfig
@@ -77,9 +80,22 @@ def _located(config: RunConfig, message: str) -> str:
 
 def _with_columns(config: RunConfig, data: PreparedData) -> RunConfig:
     """The configuration with the columns that were inferred, and paths that hold from anywhere."""
-    return config.model_copy(update={"data": data.resolved_config(config.data)})
+    columns, section = data.columns, config.data
+    update: dict[str, object] = {
+        "numeric": columns.numeric,
+        "categorical": columns.categorical,
+        "path": _absolute(section.path, config.base_dir),
+    }
+    if section.target == "auto":
+        update["target"] = columns.targets if len(columns.targets) > 1 else columns.targets[0]
+    return config.model_copy(update={"data": section.model_copy(update=update)})
 
 
-def with_data(preparation: Preparation, data: PreparedData) -> Preparation:
-    """The same preparation over data opened elsewhere."""
-    return replace(preparation, data=data)
+def _absolute(path: str | SplitPaths | None, base_dir: Path) -> str | SplitPaths | None:
+    if isinstance(path, SplitPaths):
+        return path.model_copy(update={split: _absolute(value, base_dir) for split, value in path if value is not None})
+    if path is None:
+        return None
+    below = base_dir / Path(path).expanduser()
+    found = below if below.exists() or glob.glob(str(below)) else Path(path).expanduser().absolute()
+    return str(found)

@@ -30,7 +30,7 @@ def work(config_path: Path, overrides: Sequence[str], environment: WorkerEnviron
             if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun's agent holds the port itself
                 check_port(environment.master_addr, environment.master_port)
             prepared = prepare_first_worker(config_path, overrides, environment)
-            life.run_dir = prepared[1]
+            life.learn_run_dir(prepared[1])
             device = prepared[0].config.run.device
         else:
             prepared = None
@@ -62,6 +62,13 @@ class _Life:
         self.rank = rank
         self.run_dir = run_dir
         self.terminal = Terminal()
+        if run_dir is not None:
+            self.learn_run_dir(run_dir)
+
+    def learn_run_dir(self, run_dir: Path) -> None:
+        """From now on the log is in its place, and a failure is recorded there."""
+        self.run_dir = run_dir
+        self.terminal.log_to(run_dir, self.rank)
 
     def leave(self, message: str, exit_code: int, own: bool) -> None:
         end(message, exit_code, own, terminal=self.terminal, run_dir=self.run_dir, rank=self.rank)

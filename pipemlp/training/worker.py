@@ -14,7 +14,7 @@ from pipemlp.data import prepare
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.processes import join_processes, leave_processes
 from pipemlp.launching.environment import WorkerEnvironment
-from pipemlp.model import build_loss
+from pipemlp.model.losses import build_loss
 from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import describe_layers
 from pipemlp.planning.plan import make_plan
@@ -35,7 +35,7 @@ def run_worker(
     device = torch.device("cuda", environment.local_rank) if device_name == "cuda" else torch.device("cpu")
     join_processes(device_name, environment.local_rank, timeout_seconds=600)
     preparation, run_dir = _share(prepared, device)
-    terminal.log_to(run_dir / "logs" / f"rank-{environment.rank}.log")
+    terminal.log_to(run_dir, environment.rank)
     config = preparation.config
     torch.set_num_threads(int(config.run.threads))
     pipeline = Pipeline(

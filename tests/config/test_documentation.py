@@ -16,7 +16,7 @@ def test_the_page_is_up_to_date():
 
 def test_every_key_is_on_the_page():
     page = configuration_markdown()
-    for key, choice in known_keys():
+    for key, _ in known_keys():
         assert f"`{key[-1]}`" in page or f"## {key[-1]}\n" in page, key
 
 

@@ -76,19 +76,25 @@ def test_problems_of_all_files_in_one_report(write, refused):
     ("line", "message"),
     [
         ("extends: a.yaml", "a.yaml:1: extends: a.yaml extends a.yaml: a circle; one must extend nothing"),
-        ("extends: b.yaml", "b.yaml:2: extends: a.yaml extends b.yaml extends a.yaml: a circle; one must extend nothing"),
+        (
+            "extends: b.yaml",
+            "b.yaml:2: extends: a.yaml extends b.yaml extends a.yaml: a circle; one must extend nothing",
+        ),
         ("extends: paren.yaml", "a.yaml:1: extends: paren.yaml: no such file; did you mean parent.yaml?"),
         ("extends: [parent.yaml]", "a.yaml:1: extends: one file name is expected, such as `extends: digits.yaml`"),
         ("extends:", "a.yaml:1: extends: one file name is expected, such as `extends: digits.yaml`"),
         ("extends: .", "a.yaml:1: extends: .: a directory, not a file; give one of its files, such as ./a.yaml"),
-        ("extends: broken.yaml", "broken.yaml:1: not readable as YAML: a bracket or quote opened here is never closed"),
-        ("extends: orphan.yaml", "orphan.yaml:1: extends: gone.yaml: no such file"),
+        (
+            "extends: broken.yaml",
+            "broken.yaml:2: not readable as YAML: a bracket or quote opened before is never closed",
+        ),
+        ("extends: orphan.yaml", "orphan.yaml:1: extends: nowhere_to_be_found.yaml: no such file"),
     ],
 )
 def test_refused(write, parent, refused, line, message):
     write("# b\nextends: a.yaml\n", "b.yaml")
     write("a: [\n", "broken.yaml")
-    write("extends: gone.yaml\n", "orphan.yaml")
+    write("extends: nowhere_to_be_found.yaml\n", "orphan.yaml")
     assert refused(line + "\n", base=False) == [message]
 
 

@@ -73,7 +73,10 @@ def test_into_the_default_choice(write):
 
 def test_another_name_starts_from_its_defaults(write):
     name = write("optimizer: {name: adamw, lr: 0.5, betas: [0.8, 0.9]}\n", base=True)
-    for overrides in (["optimizer.name=sgd", "optimizer.momentum=0.9"], ["optimizer.momentum=0.9", "optimizer.name=sgd"]):
+    for overrides in (
+        ["optimizer.name=sgd", "optimizer.momentum=0.9"],
+        ["optimizer.momentum=0.9", "optimizer.name=sgd"],
+    ):
         optimizer = load_config(name, overrides).optimizer
         assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 0.01, 0.9)
 
@@ -90,10 +93,12 @@ def test_another_name_starts_from_its_defaults(write):
             "model.hidden=[1",
             "model.hidden=[1: the value is not readable as YAML: a bracket or quote opened here is never closed",
         ),
-        ("run={seed: 1, seed: 2}", "run={seed: 1, seed: 2}: the value is not readable as YAML: key set twice; first on line 1"),
+        ("run={seed: 1, seed: 2}", "run={seed: 1, seed: 2}: the value is not readable as YAML: key set twice; "
+         "first on line 1"),
         ("trainig.steps=5", "trainig: unknown key; did you mean training?"),
         ("training.lr=5", "training.lr: unknown key; did you mean optimizer.lr?"),
-        ("loss.label_smoothing=0.1", "loss.name: missing key; known names are mse, mae, huber, cross_entropy, binary_cross_entropy"),
+        ("loss.label_smoothing=0.1", "loss.name: missing key; known names are mse, mae, huber, "
+         "cross_entropy, binary_cross_entropy"),
         ("parallel.stages=8.0", "parallel.stages: 8.0 is written with a fraction; a whole number is expected; write 8"),
         ("parallel.stages=1_0", 'parallel.stages: "1_0" is text; a whole number is expected; write 10'),
     ],

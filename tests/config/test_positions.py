@@ -13,7 +13,8 @@ VALUES = {"data": {"source": "digits"}, "model": {"hidden": [8]}}
 
 @pytest.fixture
 def config(write):
-    text = "parallel:\n  stages: 2\n  partition: [0, 1, 3]\nmodel:\n  hidden:\n    - 8\n    - {width: 4}\ndata: {source: digits}\n"
+    text = "parallel:\n  stages: 2\n  partition: [0, 1, 3]\nmodel:\n  hidden:\n    - 8\n    - {width: 4}\n"
+    text += "data: {source: digits}\n"
     return load_config(write(text, "configs/a.yaml"), ["training.steps=3"])
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from pipemlp.config import load_config
-from pipemlp.config import registry
+from pipemlp.config import load_config, registry
 from pipemlp.config.model import Mse
 from pipemlp.config.registry import names_of, register_name
 from pipemlp.config.schema import config_schema

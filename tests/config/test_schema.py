@@ -19,8 +19,7 @@ def test_structure():
     assert schema["anyOf"] == [{"required": ["data", "model"]}, {"required": ["extends"]}]
     names, *options = schema["properties"]["loss"]["anyOf"]
     assert names == {"enum": ["auto", "mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"]}
-    huber = schema["$defs"]["Huber"]
-    assert {"$ref": "#/$defs/Huber"} in options
+    (huber,) = [option for option in options if option["title"] == "Huber"]
     assert huber["properties"]["delta"]["description"].startswith("Where the loss turns")
     assert huber["additionalProperties"] is False
 
@@ -29,7 +28,7 @@ def test_every_key_is_described():
     schema = config_schema()
     for model in [schema, *schema["$defs"].values()]:
         for name, field in model["properties"].items():
-            assert name == "name" or field.get("description"), (model["title"], name)
+            assert name == "name" or field.get("description") or "$ref" in field, (model["title"], name)
 
 
 @pytest.fixture(scope="module")

@@ -51,5 +51,6 @@ def test_a_table_takes_eight_lines():
 def test_batches_divide():
     for path in CONFIGS.glob("*.yaml"):
         config = load_config(path)
-        slices = config.parallel.data_parallel * (1 if config.parallel.micro_batches == "auto" else config.parallel.micro_batches)
+        parallel = config.parallel
+        slices = parallel.data_parallel * (1 if parallel.micro_batches == "auto" else parallel.micro_batches)
         assert config.training.global_batch_size % slices == 0, path.name

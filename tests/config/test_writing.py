@@ -28,7 +28,7 @@ VALUES = st.fixed_dictionaries(
         "data": st.fixed_dictionaries(
             {"path": NAME | st.fixed_dictionaries({"train": NAME}, optional={"test": NAME})},
             optional={
-                "source": st.sampled_from(["csv", {"name": "csv", "delimiter": "\t"}, {"name": "teacher", "classes": 3}]),
+                "source": st.sampled_from(["csv", {"name": "csv", "delimiter": "\t"}, {"name": "teacher", "rows": 3}]),
                 "target": NAME | st.integers() | st.lists(NAME, max_size=3),
                 "numeric": st.lists(NAME, max_size=3),
             },

@@ -75,6 +75,11 @@ def test_bom_directive_and_repeated_anchor_are_legal(write):
     assert read_yaml("a.yaml").values == {"a": "off", "b": 10, "c": 10}
 
 
+def test_json_is_yaml(write):
+    write('{"a": "\\ud83d\\ude00", "b": [1e3, null, true]}')
+    assert read_yaml("a.yaml").values == {"a": "😀", "b": [1000.0, None, True]}
+
+
 def test_read_yaml_raises_for_refused_keys(write):
     write("a: 1\nb: {c: 1, c: 2}\na: 2\n")
     with pytest.raises(ConfigError) as caught:
@@ -107,6 +112,10 @@ def test_read_yaml_raises_for_refused_keys(write):
         (b"a: 1\nb: \xff\n", "a.yaml:2: not UTF-8 text (byte 0xff); save it as UTF-8"),
         (b"a: 1\nb: c\x00\n", "a.yaml:2: not readable as YAML: a control character that YAML does not allow"),
         ("a: " + "[" * 60 + "]" * 60, "a.yaml:1: not readable as YAML: nested more than 50 levels deep"),
+        (
+            'a: 1\nb: "\\ud800x"\n',
+            "a.yaml:2: not readable as YAML: half a character (\\ud800 to \\udfff without its other half)",
+        ),
         (b"a" * 1_000_001, "a.yaml: larger than 1,000,000 bytes; this is not a config"),
     ],
 )

@@ -7,7 +7,6 @@ of all that it depends on, so that further processes and later starts look at no
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,24 +16,23 @@ from pipemlp.config.data import SplitPaths
 from pipemlp.config.errors import DataError
 from pipemlp.config.root import RunConfig
 from pipemlp.data.against_model import check_against_model
-from pipemlp.data.cache import build_once
+from pipemlp.data.cache import Progress, build_once
 from pipemlp.data.checks import check_values, rows_without_gaps, settle_kinds
 from pipemlp.data.columns import choose_columns
 from pipemlp.data.facts import gather_facts
 from pipemlp.data.fit import fit
 from pipemlp.data.ingest import different_columns
-from pipemlp.data.open_source import open_source
+from pipemlp.data.opening import open_source
 from pipemlp.data.prepared import ColumnNames, PreparedData, data_fingerprint
 from pipemlp.data.preprocessing import Preprocessing
 from pipemlp.data.problems import Problems, counted
 from pipemlp.data.source import SPLITS, Split
 from pipemlp.data.splits import Splits, separate_tables, split_table
 from pipemlp.data.table import Table
-from pipemlp.data.task import infer_task, task_of_loss
+from pipemlp.data.task import check_targets, infer_task, task_of_loss
 from pipemlp.planning.shapes import DataShape
 
 _FIT_VERSION = 1
-_Progress = Callable[[str, float], None]
 
 
 class _Fitted(NamedTuple):
@@ -47,7 +45,7 @@ class _Fitted(NamedTuple):
     parsed: dict[Split, list[str]]
 
 
-def prepare(config: RunConfig, base_dir: Path, progress: _Progress | None = None) -> PreparedData:
+def prepare(config: RunConfig, base_dir: Path, progress: Progress | None = None) -> PreparedData:
     """Open the data of a configuration, check all of it, and fit the preprocessing on the training rows.
 
     Args:
@@ -94,7 +92,7 @@ def prepare(config: RunConfig, base_dir: Path, progress: _Progress | None = None
     )
 
 
-def _open_tables(config: RunConfig, base_dir: Path, progress: _Progress | None) -> dict[Split, Table]:
+def _open_tables(config: RunConfig, base_dir: Path, progress: Progress | None) -> dict[Split, Table]:
     """One table per split, or one for all under `train`."""
     path = config.data.path
     wanted: list[Split] = ["train"]
@@ -120,18 +118,22 @@ def _open_tables(config: RunConfig, base_dir: Path, progress: _Progress | None) 
     return tables
 
 
-def _decide(config: RunConfig, tables: dict[Split, Table], progress: _Progress | None) -> _Fitted:
+def _decide(config: RunConfig, tables: dict[Split, Table], progress: Progress | None) -> _Fitted:
     """Everything that takes a look at the rows."""
     problems, notes, data, main = Problems(), list[str](), config.data, tables["train"]
     choice = choose_columns(data, main, problems, notes)
     problems.raise_if_any()
     kinds = {split: dict(table.kinds) for split, table in tables.items()}
-    for table in tables.values():
-        settle_kinds(table, choice, data, task_of_loss(config.loss), main, problems)
+    reported = {
+        split: settle_kinds(table, choice, data, task_of_loss(config.loss), main, problems)
+        for split, table in tables.items()
+    }
     facts = {split: gather_facts(table, choice.used, progress) for split, table in tables.items()}
     task = infer_task(config.loss, choice, main, facts["train"], problems, notes)
     for split, table in tables.items():
-        check_values(table, facts[split], choice, data, problems)
+        if split != "train":
+            check_targets(config.loss, task, choice, table, facts[split], problems)
+        check_values(table, facts[split], choice, data, reported[split], problems)
     problems.raise_if_any()
     kept: dict[Split, np.ndarray | None] = dict.fromkeys(tables)
     if data.missing == "drop":
