@@ -53,7 +53,12 @@ def save_index(
         "model": model.model_dump(mode="json"),
         "shape": asdict(shape),
         "layers": [
-            {"index": layer.index, "kind": layer.kind, "file": layer_file(layer.index), "parameters": layer.num_parameters}
+            {
+                "index": layer.index,
+                "kind": layer.kind,
+                "file": layer_file(layer.index),
+                "parameters": layer.num_parameters,
+            }
             for layer in layers
         ],
     }
@@ -78,11 +83,10 @@ def read_index(directory: Path) -> tuple[ModelConfig, DataShape, Preprocessing, 
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         if index["format"] > FORMAT:
-            raise ModelFileError(f"{path}: format {index['format']}, this version reads up to {FORMAT}; upgrade pipemlp")
-        shape = DataShape(
-            **index["shape"]
-            | {key: tuple(index["shape"][key]) for key in ("cardinalities", "num_rows")}
-        )
+            raise ModelFileError(
+                f"{path}: format {index['format']}, this version reads up to {FORMAT}; upgrade pipemlp"
+            )
+        shape = DataShape(**index["shape"] | {key: tuple(index["shape"][key]) for key in ("cardinalities", "num_rows")})
         model = ModelConfig.model_validate(index["model"])
         preprocessing = Preprocessing.from_json(json.loads((directory / "preprocessing.json").read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:

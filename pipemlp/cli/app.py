@@ -4,7 +4,11 @@ from typing import Annotated
 
 import typer
 
+from pipemlp.cli.evaluate import evaluate
+from pipemlp.cli.predict import predict
+from pipemlp.cli.schema import schema
 from pipemlp.cli.train import train
+from pipemlp.cli.validate import validate
 
 app = typer.Typer(
     name="pipemlp",
@@ -20,4 +24,5 @@ def _root(local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=
     """Train deep MLPs over stages and replicas, from one config file."""
 
 
-app.command()(train)
+for _command in (train, validate, evaluate, predict, schema):
+    app.command()(_command)

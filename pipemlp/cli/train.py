@@ -1,25 +1,15 @@
 """`pipemlp train`: a worker where a launcher set RANK, otherwise the one who starts the launcher."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipemlp.cli.arguments import Config, Overrides, Plugins
 from pipemlp.cli.plugins import load_plugins
 from pipemlp.config.loading import load_config
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.training.launch import launch, launch_command
 from pipemlp.training.work import work
-
-Config = Annotated[Path, typer.Argument(help="Config file, such as configs/digits.yaml.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[section.key=value ...]", help="Values that replace those of the file.", show_default=False),
-]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option("--plugin", metavar="MODULE", help="Python module that registers your own blocks, losses, ..."),
-]
 
 
 def train(

@@ -16,6 +16,8 @@ _ROW_STEP = np.uint64(0x9E3779B97F4A7C15)
 _COLUMN_STEP = np.uint64(0xD1B54A32D192ED03)
 _TANH_STD = 0.628  # of tanh(z), z standard normal
 _BLOCK_ROWS = 256
+_FIT_ROWS = (1024, 65_536)  # standard normal inputs need few rows to be known
+_FIT_VALUES = 2**22
 _INPUTS, _NOISE, _FIRST, _SECOND = range(4)
 
 
@@ -40,10 +42,9 @@ def _rowwise_product(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
 class TeacherSource:
     """Rows of a `teacher`: inputs `x0`, `x1`, ... and the target `y` (`y0`, `y1`, ... for several outputs)."""
 
-    max_fit_rows = 65_536
-
     def __init__(self, options: Teacher) -> None:
         self.num_rows = options.rows
+        self.max_fit_rows = max(_FIT_ROWS[0], min(_FIT_ROWS[1], _FIT_VALUES // options.inputs))
         self._options = options
         self._inputs = tuple(f"x{index}" for index in range(options.inputs))
         single = options.classes is not None or options.outputs == 1

@@ -24,7 +24,8 @@ def deepspeed_config(plan: Plan, *, clip_norm: float | None, precision: str) -> 
     if precision == "bf16":
         config |= {
             "bf16": {"enabled": True},
-            "data_types": {"grad_accum_dtype": "fp32"},
+            # without buffer_dtype buffers stay in float32, and with them the inputs, which follow one (InputLayer)
+            "data_types": {"grad_accum_dtype": "fp32", "buffer_dtype": "bf16"},
             "communication_data_type": "fp32",
         }
     return config

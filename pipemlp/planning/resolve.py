@@ -24,7 +24,6 @@ def resolve(config: RunConfig, shape: DataShape) -> tuple[RunConfig, tuple[str, 
     update: dict[str, object] = {}
     if config.loss == "auto":
         update["loss"] = LOSS_OF_TASK[shape.task]()
-        notes.append(f"loss: {update['loss'].name} for {shape.task}")  # type: ignore[attr-defined]
     update["model"] = config.model.model_copy(
         update={"input_width": input_width(shape), "output_width": shape.output_width}
     )

@@ -25,9 +25,7 @@ class BatchLoader:
     sum over real rows divided by their number. In evaluation real rows weigh their own weight alone.
     """
 
-    def __init__(
-        self, data: PreparedData, plan: Plan, place: Place, *, seed: int, device: torch.device
-    ) -> None:
+    def __init__(self, data: PreparedData, plan: Plan, place: Place, *, seed: int, device: torch.device) -> None:
         self._data = data
         self._plan = plan
         self._place = place

@@ -52,7 +52,14 @@ def fail(error: BaseException, *, terminal: Terminal, run_dir: Path | None, rank
 
 
 def end(
-    message: str, exit_code: int, own: bool, *, terminal: Terminal, run_dir: Path | None, rank: int, traced: bool = False
+    message: str,
+    exit_code: int,
+    own: bool,
+    *,
+    terminal: Terminal,
+    run_dir: Path | None,
+    rank: int,
+    traced: bool = False,
 ) -> None:
     """Record a failure and leave at once, past threads and peers that would wait; never returns."""
     if not own:

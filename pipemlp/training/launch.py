@@ -1,16 +1,16 @@
 """Start a run's processes on this machine, and see it through to its end."""
 
-import sys
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipemlp.config.errors import ClusterError
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.command import local_command, printable_command, visible_devices
 from pipemlp.launching.environment import launcher_environment
-from pipemlp.launching.ports import free_port
-from pipemlp.launching.status import read_status
+from pipemlp.launching.ports import check_port, free_port
 from pipemlp.launching.supervise import run_launcher
 from pipemlp.training.run_directory import CONFIG_FILE, RUN_DIR_VARIABLE
 from pipemlp.training.startup import prepare_locally
@@ -45,24 +45,29 @@ def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
     command = local_command(
         run_dir / CONFIG_FILE,
         plan.num_ranks,
-        free_port(),
+        _port(),
         arguments=_plugin_arguments(plugins),
         devices=visible_devices(plan.num_ranks) if device == "cuda" else None,
     )
     environment = launcher_environment(device) | {RUN_DIR_VARIABLE: str(run_dir)}
-    exit_code = run_launcher(command, run_dir, environment)
-    status = read_status(run_dir)
-    if exit_code and status is not None:
-        print(f"pipemlp: the run failed: {status.message}", file=sys.stderr)
-    return Ended(run_dir, exit_code)
+    return Ended(run_dir, run_launcher(command, run_dir, environment))
 
 
-def launch_command(
-    config: RunConfig, path: Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()
-) -> str:
+def launch_command(config: RunConfig, path: Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> str:
     """The command that starts the same processes by hand."""
     num_ranks = config.parallel.stages * config.parallel.data_parallel
     return printable_command(path, num_ranks, arguments=[*overrides, *_plugin_arguments(plugins)])
+
+
+def _port() -> int:
+    """`MASTER_PORT` if the user set it, else one that is free now."""
+    given = os.environ.get("MASTER_PORT", "")
+    if not given:
+        return free_port()
+    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= 65535):
+        raise ClusterError(f"MASTER_PORT={given} is not a port; use 1024 to 65535")
+    check_port("127.0.0.1", int(given))
+    return int(given)
 
 
 def _plugin_arguments(plugins: Sequence[str]) -> list[str]:

@@ -72,9 +72,7 @@ _FACTORIES: dict[tuple[str, Task], MetricFactory] = {
 }
 
 
-def register_metric(
-    name: str, *, task: Task, larger_is_better: bool
-) -> Callable[[MetricFactory], MetricFactory]:
+def register_metric(name: str, *, task: Task, larger_is_better: bool) -> Callable[[MetricFactory], MetricFactory]:
     """Decorator: make `factory(shape) -> torchmetrics.Metric` available as `evaluation.metrics: [name]`.
 
     The metric is updated with outputs (logits, or values in the target's own units) and targets.

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pipemlp.training.sizes import size_text
+
 PLAIN_LINE_SECONDS = 5.0
 """Least time between two plain progress lines."""
 
@@ -21,15 +23,6 @@ def memory_bytes() -> int:
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def size_text(num_bytes: float) -> str:
-    """Bytes for people: `1.5 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.3g} TiB"
 
 
 class ProgressDisplay:
@@ -64,8 +57,7 @@ class ProgressDisplay:
         num_epochs = -(-self._num_steps // self._steps_per_epoch)
         where = f"epoch {epoch}/{num_epochs} step {step}/{self._num_steps}"
         numbers = (
-            f"loss {loss:.4f}  lr {learning_rate:.2e}  {samples_per_second:,.0f} samples/s  "
-            f"{size_text(memory_bytes())}"
+            f"loss {loss:.4f}  lr {learning_rate:.2e}  {samples_per_second:,.0f} samples/s  {size_text(memory_bytes())}"
         )
         if self._bar is not None:
             self._bar.update(self._task, completed=step, where=where, numbers=numbers)

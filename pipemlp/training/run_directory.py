@@ -71,7 +71,9 @@ def _message(config: RunConfig, text: str) -> str:
 def write_start(run_dir: Path, config: RunConfig, plan: Plan) -> None:
     """Write what is known before the first step: configuration, plan, environment, status."""
     (run_dir / "logs").mkdir(exist_ok=True)
-    write_config(config.model_copy(update={"run": config.run.model_copy(update={"dir": "auto"})}), run_dir / CONFIG_FILE)
+    write_config(
+        config.model_copy(update={"run": config.run.model_copy(update={"dir": "auto"})}), run_dir / CONFIG_FILE
+    )
     _write_json(run_dir / "plan.json", asdict(plan))
     _write_json(run_dir / "environment.json", environment(config))
     write_status(run_dir, "running", fresh=True)

@@ -93,9 +93,7 @@ class Trainer:
             self._best_step = done
         if self._loader.num_rows("test") > 0:
             self._evaluate_split("test", self._best_step)
-        return Outcome(
-            done, self._best_step, self._evaluations, self._num_samples / max(self._training_seconds, 1e-9)
-        )
+        return Outcome(done, self._best_step, self._evaluations, self._num_samples / max(self._training_seconds, 1e-9))
 
     def _step(self, step: int, micro_batches: object) -> None:
         rate = learning_rate(self._config.lr_schedule, self._config.optimizer.lr, step, self._budget.num_steps)

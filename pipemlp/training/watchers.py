@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TextIO
 
 from pipemlp.training.preparation import Preparation
-from pipemlp.training.progress import ProgressDisplay, memory_bytes, size_text
+from pipemlp.training.progress import ProgressDisplay, memory_bytes
+from pipemlp.training.sizes import size_text
 from pipemlp.training.trainer import Outcome
 
 

@@ -102,5 +102,3 @@ def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outc
             preprocessing=preparation.data.preprocessing,
             about={"step": outcome.best_step, "loss": preparation.config.loss.model_dump(mode="json")},
         )
-
-

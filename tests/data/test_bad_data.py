@@ -32,34 +32,97 @@ DATA_CASES: list[tuple[list[tuple[Any, ...]], dict[str, Any], dict[str, Any], st
     (GOOD, {"numeric": ["aeg"]}, {}, "data.numeric: no column 'aeg'; did you mean 'age'?; columns: age, city, price"),
     (GOOD, {"weight": "w"}, {}, "data.weight: no column 'w'; columns: age, city, price"),
     (GOOD, {"target": 3}, {}, "data.target: 3: there are 3 columns; use -3..2"),
-    (with_row(4, "abc", "Bern", 1), {"numeric": ["age"]}, {}, "data.path: houses.csv: line 6, column 'age': 'abc' is"
-     " not a number (1 such value beside 19 numbers); correct it, or list the column in data.categorical"),
-    (with_row(4, "abc", "Bern", 1), {}, {}, "data.path: houses.csv: line 6, column 'age': 'abc' is"
-     " not a number (1 such value beside 19 numbers); correct it, or list the column in data.categorical"),
-    (with_row(4, 1, "Bern", "?"), {}, {}, "data.path: houses.csv: line 6, column 'price': '?' is not"
-     " a number (1 such value beside 19 numbers); correct it, or set loss to cross_entropy if these are classes"),
-    (with_row(4, 1, "Bern", "?"), {}, {"loss": "mse"}, "data.path: houses.csv: line 6, column 'price': '?' is not"
-     " a number (1 such value beside 19 numbers); correct it, or set loss to cross_entropy if these are classes"),
-    (with_row(7, "NA", "Bern", 1), {}, {}, "data.missing: column 'age' has 1 missing value, at houses.csv: line 9; set"
-     " data.missing to drop or mean"),
-    (with_row(7, 1, None, 1), {}, {}, "data.missing: column 'city' has 1 missing value, at houses.csv: line 9; set"
-     " data.missing to drop or mean"),
-    (with_row(7, 1, "Bern", None), {"missing": "mean"}, {}, "data.target: column 'price' has 1 missing value, at"
-     " houses.csv: line 9; fill them in, or set data.missing to drop"),
-    (with_row(7, "inf", "Bern", 1), {"missing": "mean"}, {}, "data.path: houses.csv: line 9, column 'age': inf is not"
-     " finite (1 such value); correct it or leave it empty"),
-    (with_row(7, 1, "Bern", "-inf"), {}, {}, "data.path: houses.csv: line 9, column 'price': -inf is not"
-     " finite (1 such value); correct it or leave it empty"),
-    (with_row(7, -1, "Bern", 1), {"weight": "age"}, {}, "data.weight: column 'age' is -1 at houses.csv: line 9; weights"
-     " must be 0 or more"),
-    ([(0, *row[1:]) for row in GOOD], {"weight": "age"}, {}, "data.weight: column 'age' is 0 in every row; at least one"
-     " weight must be above 0"),
-    (GOOD, {"categorical": ["price"], "target": "age"}, {}, "data.categorical: column 'price' has 0.5 at houses.csv:"
-     " line 2; a category is text or a whole number; list the column in data.numeric"),
-    (GOOD, {}, {"training": {"global_batch_size": 64}}, "data: 20 training rows but training.global_batch_size is 64;"
-     " use at most 20"),
-    ([(row[0], "Bern", row[2]) for row in GOOD], {"target": "city"}, {}, "data.target: the training rows have 1 class"
-     " (Bern); at least 2 needed"),
+    (
+        with_row(4, "abc", "Bern", 1),
+        {"numeric": ["age"]},
+        {},
+        "data.path: houses.csv: line 6, column 'age': 'abc' is"
+        " not a number (1 such value beside 19 numbers); correct it, or list the column in data.categorical",
+    ),
+    (
+        with_row(4, "abc", "Bern", 1),
+        {},
+        {},
+        "data.path: houses.csv: line 6, column 'age': 'abc' is"
+        " not a number (1 such value beside 19 numbers); correct it, or list the column in data.categorical",
+    ),
+    (
+        with_row(4, 1, "Bern", "?"),
+        {},
+        {},
+        "data.path: houses.csv: line 6, column 'price': '?' is not"
+        " a number (1 such value beside 19 numbers); correct it, or set loss to cross_entropy if these are classes",
+    ),
+    (
+        with_row(4, 1, "Bern", "?"),
+        {},
+        {"loss": "mse"},
+        "data.path: houses.csv: line 6, column 'price': '?' is not"
+        " a number (1 such value beside 19 numbers); correct it, or set loss to cross_entropy if these are classes",
+    ),
+    (
+        with_row(7, "NA", "Bern", 1),
+        {},
+        {},
+        "data.missing: column 'age' has 1 missing value, at houses.csv: line 9; set data.missing to drop or mean",
+    ),
+    (
+        with_row(7, 1, None, 1),
+        {},
+        {},
+        "data.missing: column 'city' has 1 missing value, at houses.csv: line 9; set data.missing to drop or mean",
+    ),
+    (
+        with_row(7, 1, "Bern", None),
+        {"missing": "mean"},
+        {},
+        "data.target: column 'price' has 1 missing value, at"
+        " houses.csv: line 9; fill them in, or set data.missing to drop",
+    ),
+    (
+        with_row(7, "inf", "Bern", 1),
+        {"missing": "mean"},
+        {},
+        "data.path: houses.csv: line 9, column 'age': inf is not finite (1 such value); correct it or leave it empty",
+    ),
+    (
+        with_row(7, 1, "Bern", "-inf"),
+        {},
+        {},
+        "data.path: houses.csv: line 9, column 'price': -inf is not"
+        " finite (1 such value); correct it or leave it empty",
+    ),
+    (
+        with_row(7, -1, "Bern", 1),
+        {"weight": "age"},
+        {},
+        "data.weight: column 'age' is -1 at houses.csv: line 9; weights must be 0 or more",
+    ),
+    (
+        [(0, *row[1:]) for row in GOOD],
+        {"weight": "age"},
+        {},
+        "data.weight: column 'age' is 0 in every row; at least one weight must be above 0",
+    ),
+    (
+        GOOD,
+        {"categorical": ["price"], "target": "age"},
+        {},
+        "data.categorical: column 'price' has 0.5 at houses.csv:"
+        " line 2; a category is text or a whole number; list the column in data.numeric",
+    ),
+    (
+        GOOD,
+        {},
+        {"training": {"global_batch_size": 64}},
+        "data: 20 training rows but training.global_batch_size is 64; use at most 20",
+    ),
+    (
+        [(row[0], "Bern", row[2]) for row in GOOD],
+        {"target": "city"},
+        {},
+        "data.target: the training rows have 1 class (Bern); at least 2 needed",
+    ),
 ]
 
 
@@ -73,38 +136,84 @@ def test_data_that_do_not_fit(
 
 
 CONFIG_CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"numeric": ["age"], "categorical": ["age"]}, {}, "data.categorical: age also listed in data.numeric; keep a"
-     " column in one of them"),
+    (
+        {"numeric": ["age"], "categorical": ["age"]},
+        {},
+        "data.categorical: age also listed in data.numeric; keep a column in one of them",
+    ),
     ({"numeric": ["age", "price"]}, {}, "data.numeric: price is the target, so it cannot be an input; remove it"),
-    ({"numeric": ["age"], "weight": "age"}, {}, "data.numeric: age is the weight (data.weight), so it cannot be an"
-     " input; remove it"),
+    (
+        {"numeric": ["age"], "weight": "age"},
+        {},
+        "data.numeric: age is the weight (data.weight), so it cannot be an input; remove it",
+    ),
     ({"target": "price", "weight": "price"}, {}, "data.weight: price is the target too; name another column"),
-    ({"target": ["price", "age"], "categorical": []}, {}, "data.numeric: no input column is left beside the target"
-     " price, age; columns: age, city, price"),
+    (
+        {"target": ["price", "age"], "categorical": []},
+        {},
+        "data.numeric: no input column is left beside the target price, age; columns: age, city, price",
+    ),
     ({"target": []}, {}, "data.target: an empty list; name at least one column"),
-    ({"target": "city"}, {"loss": "mse"}, "loss: mse: numbers are expected, but column 'city' holds text such as"
-     " 'Genf'; use cross_entropy for classes"),
-    ({}, {"loss": "cross_entropy"}, "loss: cross_entropy: classes are whole numbers or text, but column 'price' has 0.5"
-     " at houses.csv: line 2; use mse, mae or huber for numbers"),
-    ({"target": "age"}, {"loss": "binary_cross_entropy"}, "loss: binary_cross_entropy: column 'age' has values other"
-     " than 0 and 1 (or true and false), such as 20 at houses.csv: line 2; use cross_entropy for one column of"
-     " classes"),
-    ({"target": "city"}, {"loss": "binary_cross_entropy"}, "loss: binary_cross_entropy: column 'city' has values other"
-     " than 0 and 1 (or true and false), such as 'Genf'; use cross_entropy for one column of classes"),
-    ({"target": ["age", "price"]}, {"loss": "cross_entropy"}, "loss: cross_entropy: one column of classes is expected,"
-     " but data.target names 2: age, price; use binary_cross_entropy for several labels, or mse for several numbers"),
-    ({"target": "inputs"}, {"loss": "cross_entropy"}, "loss: cross_entropy: an autoencoder (data.target: inputs) learns"
-     " numbers; use mse, mae or huber"),
-    ({"target": "inputs", "numeric": []}, {}, "data.target: inputs: an autoencoder needs numeric columns, but there is"
-     " none"),
-    ({"target": "city"}, {"model": {"hidden": [8], "output_width": 10}}, "model.output_width: 10, but the target has 2"
-     " classes; use 2 or auto"),
-    ({}, {"model": {"hidden": [8], "output_width": 2}}, "model.output_width: 2, but the target has 1 outputs; use 1 or"
-     " auto"),
-    ({}, {"model": {"hidden": [8], "input_width": 2}}, "model.input_width: 2, but 1 numeric column and 1 embedding make"
-     " 4; use 4 or auto"),
-    ({"target": "city"}, {"loss": {"name": "cross_entropy", "class_weights": [1.0, 2.0, 3.0]}}, "loss.class_weights: 3"
-     " weights but 2 classes; give one for each of Bern, Genf"),
+    (
+        {"target": "city"},
+        {"loss": "mse"},
+        "loss: mse: numbers are expected, but column 'city' holds text such as 'Genf'; use cross_entropy for classes",
+    ),
+    (
+        {},
+        {"loss": "cross_entropy"},
+        "loss: cross_entropy: classes are whole numbers or text, but column 'price' has 0.5"
+        " at houses.csv: line 2; use mse, mae or huber for numbers",
+    ),
+    (
+        {"target": "age"},
+        {"loss": "binary_cross_entropy"},
+        "loss: binary_cross_entropy: column 'age' has values other"
+        " than 0 and 1 (or true and false), such as 20 at houses.csv: line 2; use cross_entropy for one column of"
+        " classes",
+    ),
+    (
+        {"target": "city"},
+        {"loss": "binary_cross_entropy"},
+        "loss: binary_cross_entropy: column 'city' has values other"
+        " than 0 and 1 (or true and false), such as 'Genf'; use cross_entropy for one column of classes",
+    ),
+    (
+        {"target": ["age", "price"]},
+        {"loss": "cross_entropy"},
+        "loss: cross_entropy: one column of classes is expected,"
+        " but data.target names 2: age, price; use binary_cross_entropy for several labels, or mse for several numbers",
+    ),
+    (
+        {"target": "inputs"},
+        {"loss": "cross_entropy"},
+        "loss: cross_entropy: an autoencoder (data.target: inputs) learns numbers; use mse, mae or huber",
+    ),
+    (
+        {"target": "inputs", "numeric": []},
+        {},
+        "data.target: inputs: an autoencoder needs numeric columns, but there is none",
+    ),
+    (
+        {"target": "city"},
+        {"model": {"hidden": [8], "output_width": 10}},
+        "model.output_width: 10, but the target has 2 classes; use 2 or auto",
+    ),
+    (
+        {},
+        {"model": {"hidden": [8], "output_width": 2}},
+        "model.output_width: 2, but the target has 1 outputs; use 1 or auto",
+    ),
+    (
+        {},
+        {"model": {"hidden": [8], "input_width": 2}},
+        "model.input_width: 2, but 1 numeric column and 1 embedding make 4; use 4 or auto",
+    ),
+    (
+        {"target": "city"},
+        {"loss": {"name": "cross_entropy", "class_weights": [1.0, 2.0, 3.0]}},
+        "loss.class_weights: 3 weights but 2 classes; give one for each of Bern, Genf",
+    ),
 ]
 
 

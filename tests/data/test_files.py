@@ -153,9 +153,7 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("name", "make", "message"), BAD_FILES)
-def test_bad_files(
-    tmp_path: Path, own_cache: Path, name: str, make: Callable[[Path], object], message: str
-) -> None:
+def test_bad_files(tmp_path: Path, own_cache: Path, name: str, make: Callable[[Path], object], message: str) -> None:
     make(tmp_path / name)
     with pytest.raises((DataError, ConfigError), match=message) as caught:
         open_source(DataConfig(path=name), tmp_path)

@@ -171,9 +171,7 @@ def test_drop_also_drops_rows_without_target(prepared: Prepare, write_csv: Write
         ([0.5, 1.0] * 10, "auto", "regression", 1),
     ],
 )
-def test_task(
-    prepared: Prepare, write_csv: WriteCsv, values: list[Any], loss: str, task: str, width: int
-) -> None:
+def test_task(prepared: Prepare, write_csv: WriteCsv, values: list[Any], loss: str, task: str, width: int) -> None:
     write_csv("a,b", [(index, value) for index, value in enumerate(values)])
     data = prepared({"loss": loss}, path="houses.csv", split={"validation": 0.0, "test": 0.0})
     assert (data.shape.task, data.shape.output_width) == (task, width)

@@ -93,7 +93,9 @@ def bounds_of(case: Case, expected: Trace) -> dict[str, float]:
     if case.dtype == torch.float32:
         exact = reference(case, torch.float64)
         for kind in bounds:
-            error = max(float((a - b).abs().max()) for a, b in zip(values(expected, kind), values(exact, kind), strict=True))
+            error = max(
+                float((a - b).abs().max()) for a, b in zip(values(expected, kind), values(exact, kind), strict=True)
+            )
             bounds[kind] = SINGLE + AMPLIFIED * error
             assert bounds[kind] < 1e-3, f"{kind}: the case is too ill-conditioned to show anything"
     return bounds

@@ -1,0 +1,68 @@
+"""The trained model as a plain torch module: raw columns in, logits or values in the target's own units out."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipemlp.checkpoint.model_files import read_index, read_layers
+from pipemlp.data import Preprocessing
+from pipemlp.model.whole import WholeModel, build_model
+from pipemlp.planning.layers import describe_layers
+
+
+class TrainedModel(nn.Module):
+    """Standardise, run all layers, give back what the target was measured in.
+
+    Args:
+        layers: the whole model, which works on standardised numbers.
+        preprocessing: what was fitted on the training rows; also kept as an attribute, for the labels.
+    """
+
+    def __init__(self, layers: WholeModel, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.layers = layers
+        self.preprocessing = preprocessing
+        regression = preprocessing.task == "regression"
+        targets = (
+            (preprocessing.means, preprocessing.stds)
+            if preprocessing.is_autoencoder
+            else (preprocessing.target_means, preprocessing.target_stds)
+        )
+        for name, values in (
+            ("input_means", preprocessing.means),
+            ("input_stds", preprocessing.stds),
+            ("output_means", targets[0] if regression else ()),
+            ("output_stds", targets[1] if regression else ()),
+        ):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
+
+    def forward(self, numeric: torch.Tensor, categorical: torch.Tensor | None = None) -> torch.Tensor:
+        """Numeric columns as they are in the table [n, F] and category codes [n, C] -> outputs [n, outputs].
+
+        Columns come in the order of `preprocessing.numeric` and `preprocessing.categorical`; code 0 is unknown,
+        code k the k-th value of the vocabulary. A missing number may be NaN. Classification and multi-label models
+        give logits, regressions values in the target's own units.
+        """
+        scaled = (numeric.double() - self.input_means) / self.input_stds
+        outputs = self.layers(torch.nan_to_num(scaled, nan=0.0).float(), categorical)
+        if self.output_means.numel():
+            outputs = outputs.double() * self.output_stds + self.output_means
+        return outputs
+
+
+def load_trained_model(run_dir: Path) -> TrainedModel:
+    """The model of a finished run, in evaluation mode, on the CPU.
+
+    Raises:
+        ModelFileError: if the run has no model, or a file of it is missing or damaged.
+    """
+    directory = run_dir / "model"
+    model, shape, preprocessing, _ = read_index(directory)
+    layers = describe_layers(model, shape)
+    tensors = read_layers(directory, layers)
+    whole = build_model(layers, seed=0)
+    whole.load_state_dict(
+        {f"{index}.{name}": value for index, layer in tensors.items() for name, value in layer.items()}
+    )
+    return TrainedModel(whole, preprocessing).eval()

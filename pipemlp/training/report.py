@@ -1,0 +1,85 @@
+"""What `validate` says of a prepared run: inferences, the cut, parameters and memory per rank."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipemlp.planning.memory import MemoryEstimate
+from pipemlp.training.preparation import Preparation
+from pipemlp.training.sizes import compact_size
+
+MEMORY_PARTS = ("parameter", "gradient", "optimizer", "activation", "buffer")
+
+
+def as_json(preparation: Preparation) -> dict[str, object]:
+    """The report as plain values; sizes in bytes."""
+    plan, shape = preparation.plan, preparation.data.shape
+    return {
+        "valid": True,
+        "notes": list(preparation.notes),
+        "task": shape.task,
+        "rows": dict(zip(("train", "validation", "test"), shape.num_rows, strict=True)),
+        "layers": len(preparation.layers),
+        "parameters": sum(plan.num_parameters),
+        "ranks": plan.num_ranks,
+        "steps": preparation.budget.num_steps,
+        "boundaries": list(plan.boundaries),
+        "bubble_fraction": plan.bubble_fraction,
+        "stages": [
+            {
+                "stage": stage,
+                "layers": [plan.boundaries[stage], plan.boundaries[stage + 1]],
+                "parameters": plan.num_parameters[stage],
+                **{f"{part}_bytes": getattr(memory, f"{part}_bytes") for part in (*MEMORY_PARTS, "total")},
+            }
+            for stage, memory in enumerate(plan.memory)
+        ],
+    }
+
+
+def show(preparation: Preparation, console: Console) -> None:
+    """The report for people."""
+    plan, shape, config = preparation.plan, preparation.data.shape, preparation.config
+    for note in preparation.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    train, validation, test = shape.num_rows
+    inputs = f"{shape.num_numeric} numeric and {len(shape.cardinalities)} categorical inputs"
+    console.print(
+        f"data: {train:,} training, {validation:,} validation, {test:,} test rows; {inputs}; {shape.task} with "
+        f"{shape.output_width} outputs",
+        soft_wrap=True,
+    )
+    console.print(
+        f"run: {preparation.budget.num_steps:,} steps of {config.training.global_batch_size} rows, "
+        f"{plan.num_stages} stages x {plan.num_replicas} replicas = {plan.num_ranks} processes, "
+        f"{plan.num_micro_batches} micro-batches of {plan.micro_batch_rows} rows; bubble {plan.bubble_fraction:.1%}",
+        soft_wrap=True,
+    )
+    if plan.num_micro_batches < plan.num_stages:
+        console.print(
+            f"warning: parallel.micro_batches: {plan.num_micro_batches} micro-batches keep {plan.num_stages} stages "
+            f"idle for {plan.bubble_fraction:.0%} of the time; about {4 * plan.num_stages} would be better",
+            soft_wrap=True,
+        )
+    console.print(_table(preparation))
+    console.print("valid", style="green")
+
+
+def _table(preparation: Preparation) -> Table:
+    plan = preparation.plan
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        title=f"{len(preparation.layers)} layers, {sum(plan.num_parameters):,} parameters; memory per rank in K, M, G = 2^10, 2^20, 2^30 bytes",
+        title_justify="left",
+    )
+    for name in ("stage", "layers", "parameters", "weights", "grads", "optim.", "activ.", "buffers", "total"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for stage, memory in enumerate(plan.memory):
+        start, stop = plan.boundaries[stage], plan.boundaries[stage + 1]
+        table.add_row(str(stage), f"{start}..{stop - 1}", f"{plan.num_parameters[stage]:,}", *_sizes(memory))
+    return table
+
+
+def _sizes(memory: MemoryEstimate) -> list[str]:
+    return [compact_size(getattr(memory, f"{part}_bytes")) for part in (*MEMORY_PARTS, "total")]

@@ -1,0 +1,64 @@
+"""A run that exists: its directory, read."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipemlp.config.errors import ConfigError
+from pipemlp.config.loading import load_config
+from pipemlp.config.root import RunConfig
+from pipemlp.launching.status import RunStatus, effective_state, read_status
+from pipemlp.training.run_directory import CONFIG_FILE
+
+if TYPE_CHECKING:
+    from pipemlp.checkpoint.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory."""
+
+    dir: Path
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved configuration."""
+        return load_config(self.dir / CONFIG_FILE)
+
+    @property
+    def status(self) -> RunStatus:
+        """How it goes or went; a `running` that was not renewed within the fault timeout reads as failed."""
+        status = read_status(self.dir)
+        if status is None:
+            return RunStatus("failed", message="status.json is missing")
+        state = effective_state(status, time.time(), self.config.fault.timeout_seconds)
+        return status if state == status.state else replace(status, state=state)
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl: `step`, `split`, `loss`, and what else was measured."""
+        path = self.dir / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def model(self) -> "TrainedModel":
+        """The trained model, a plain torch module."""
+        from pipemlp.checkpoint.trained_model import load_trained_model  # torch takes seconds to import
+
+        return load_trained_model(self.dir)
+
+
+def open_run(run_dir: str | Path) -> Run:
+    """Open a run directory.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    path = Path(run_dir)
+    if not (path / CONFIG_FILE).is_file():
+        what = "no such folder" if not path.exists() else f"not a run directory ({CONFIG_FILE} is missing)"
+        raise ConfigError(f"{path}: {what}")
+    return Run(path)
