@@ -1,4 +1,4 @@
-"""What is compared with what: a configuration, the number of processes, the rival and the ratio wanted."""
+"""What is compared with what, and what comes out of it."""
 
 import tempfile
 from dataclasses import dataclass
@@ -43,6 +43,21 @@ class Case:
     overrides: tuple[str, ...] = ()
     target: float | None = None
     steps_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What rank 0 found.
+
+    Args:
+        losses: ours and the rival's after the steps of the check.
+        seconds: one pair per round, ours and the rival's.
+        num_samples: in one round.
+    """
+
+    losses: tuple[float, float]
+    seconds: tuple[tuple[float, float], ...]
+    num_samples: int
 
 
 CASES = (

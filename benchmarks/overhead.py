@@ -13,18 +13,14 @@ import statistics
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cases import CASES, Case, temporary_folder, write_configs
+from cases import CASES, Case, Rounds, temporary_folder, write_configs
 from processes import run_case
 from rich.console import Console
 from rich.table import Table
 from startup import TARGET_SECONDS, measure_startup
 
 from pipemlp.launching.devices import num_cores
-
-if TYPE_CHECKING:
-    from rounds import Rounds
 
 LOSS_TOLERANCE = 1e-4
 """Relative; float32 sums in another order, over the steps of the check."""
@@ -66,7 +62,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def compared(case: Case, rounds: "Rounds") -> dict[str, object]:
+def compared(case: Case, rounds: Rounds) -> dict[str, object]:
     """One line: the ratio of the medians, and the middle half of the rounds' own ratios."""
     ours, rival = zip(*rounds.seconds, strict=True)
     ratio = statistics.median(rival) / statistics.median(ours)
@@ -104,7 +100,7 @@ def environment() -> dict[str, object]:
 
 
 def _print(result: dict) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     console.print("  ".join(f"{key} {value}" for key, value in result["environment"].items()))
     loops = [line for line in result["lines"] if "ratio_median" in line]
     if loops:

@@ -5,17 +5,13 @@ import os
 import traceback
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cases import Case
-
-if TYPE_CHECKING:
-    from rounds import Rounds
+from cases import Case, Rounds
 
 TIMEOUT_SECONDS = 1800.0
 
 
-def run_case(case: Case, folder: Path, num_rounds: int, num_steps: int) -> "Rounds":
+def run_case(case: Case, folder: Path, num_rounds: int, num_steps: int) -> Rounds:
     """Measure `case` in its own processes.
 
     Raises:
@@ -41,7 +37,7 @@ def run_case(case: Case, folder: Path, num_rounds: int, num_steps: int) -> "Roun
             process.join()
 
 
-def _first_result(case: Case, connections: list[Connection]) -> "Rounds":
+def _first_result(case: Case, connections: list[Connection]) -> Rounds:
     """Rank 0's result once every rank is done."""
     results: dict[int, Rounds] = {}
     while len(results) < len(connections):

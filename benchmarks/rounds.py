@@ -6,12 +6,11 @@ rounds   ours rival | rival ours | ours rival | ...      a barrier before and af
 """
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from cases import Case
+from cases import Case, Rounds
 from rivals import RIVALS, Competitor, Ours
 
 from pipemlp.config.loading import load_config
@@ -20,21 +19,6 @@ from pipemlp.training.preparation import Preparation, prepare_run
 
 NUM_CHECK_STEPS = 8
 EQUAL_WORK = ("model.dropout=0", "lr_schedule=constant")
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """What rank 0 found.
-
-    Args:
-        losses: ours and the rival's after the steps of the check.
-        seconds: one pair per round, ours and the rival's.
-        num_samples: in one round.
-    """
-
-    losses: tuple[float, float]
-    seconds: tuple[tuple[float, float], ...]
-    num_samples: int
 
 
 def measure(case: Case, folder: Path, num_rounds: int, num_steps: int) -> Rounds:

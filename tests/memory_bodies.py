@@ -106,8 +106,6 @@ def _watch(pipeline: Pipeline, gradients: list, activations: list) -> None:
 
     def watched_backward(self, buffer_id):
         if len(activations) == 1:
-            import collections
-            print("DETAIL", self.stage_id, sorted(collections.Counter(n for r,n in activations[0]._known.values() if not r.expired()).items(),reverse=True),file=__import__("sys").stderr,flush=True)
             activations.append(activations[0].num_bytes)
         run_backward(self, buffer_id)
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -15,7 +15,7 @@ from pipemlp.cli.plugins import load_plugins
 from pipemlp.training.run import open_run
 
 
-class SplitName(str, Enum):
+class SplitName(StrEnum):
     """Splits of the data."""
 
     train = "train"

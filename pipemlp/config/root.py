@@ -11,7 +11,7 @@ from pipemlp.config.origin import Origin, parse_key
 from pipemlp.config.parallel import ParallelConfig
 from pipemlp.config.registry import Loss
 from pipemlp.config.run import CheckpointConfig, EvaluationConfig, FaultConfig, LoggingConfig, RunSection
-from pipemlp.config.section import Section
+from pipemlp.config.section import Named, Section
 from pipemlp.config.training import AdamW, Constant, LrSchedule, Optimizer, TrainingConfig, refuse_fp16
 
 
@@ -45,6 +45,12 @@ class RunConfig(Section):
     """What to do when something goes wrong."""
     logging: LoggingConfig = LoggingConfig()
     """How often progress is written."""
+
+    @property
+    def chosen_loss(self) -> Named:
+        """The loss of a resolved configuration, in which it is no longer `auto`."""
+        assert isinstance(self.loss, Named)
+        return self.loss
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 

@@ -1,15 +1,9 @@
 """Join the processes of a run, and leave them in order."""
 
-import os
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-
-
-def choose_accelerator(device: str) -> None:
-    """Tell DeepSpeed which device to use; before anything imports it, since it decides at import."""
-    os.environ["DS_ACCELERATOR"] = device
 
 
 def join_processes(device: str, local_rank: int, timeout_seconds: float) -> None:

@@ -24,12 +24,17 @@ _POLL_SECONDS = 0.25
 
 
 def run_launcher(
-    command: Sequence[str], run_dir: Path, environment: Mapping[str, str], grace_seconds: float = 10.0
+    command: Sequence[str],
+    run_dir: Path,
+    environment: Mapping[str, str],
+    grace_seconds: float = 10.0,
+    output: int | None = None,
 ) -> int:
     """Run a launcher to its end and return the exit code of the run, as `status.json` in `run_dir` tells it.
 
     The first SIGINT, SIGTERM or SIGHUP goes to the workers, who then have `grace_seconds` to end (give them time to
-    save); a second SIGINT kills at once. `environment` is the launcher's whole environment. When this returns, no
+    save); a second SIGINT kills at once. `environment` is the launcher's whole environment; `output`, a file
+    descriptor, takes what it and the workers print (this process's own where left out). When this returns, no
     process of the launcher lives, and a run that did not report its end is recorded as failed.
 
         supervisor (this process)
@@ -41,7 +46,7 @@ def run_launcher(
     """
     before = read_status(run_dir)
     with _caught_signals() as caught:
-        process = _start(command, environment)
+        process = _start(command, environment, output)
         tree = ProcessTree(process.pid)
         try:
             outcome = _Supervision(process, tree, caught, grace_seconds).run()
@@ -107,13 +112,15 @@ class _Supervision:
             return
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], environment: Mapping[str, str], output: int | None) -> subprocess.Popen[bytes]:
     """Start the launcher in its own session, so that a terminal's signals reach it only through us."""
     try:
         return subprocess.Popen(
             command,
             env={**environment, SUPERVISOR_PID: str(os.getpid())},
             stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
             start_new_session=True,
         )
     except OSError as error:

@@ -68,12 +68,18 @@ def estimate_memory(
     crossing = micro_batch_rows * value_bytes
     received = layers[0].input_width * crossing if stage > 0 else 0
     returned = layers[-1].output_width * crossing if stage < num_stages - 1 else 0
+    # the engine runs on a copy of what was received or loaded; loaded numbers are float32, codes are int64
+    loaded = micro_batch_rows * (4 * layers[0].input_width + layers[0].kept_bytes_per_row)
+    copies = num_in_flight * (received if stage > 0 else loaded)
+    activation_bytes = _activation_bytes(layers, num_in_flight, micro_batch_rows, value_bytes, recompute_layers)
+    if stage == num_stages - 1:
+        activation_bytes += num_in_flight * 4 * layers[-1].output_width * micro_batch_rows  # kept by the loss
     return MemoryEstimate(
         parameter_bytes=value_bytes * num_parameters,
         gradient_bytes=gradient_bytes,
         optimizer_bytes=master_bytes + STATE_VALUES[optimizer] * 4 * num_parameters // shards,
-        activation_bytes=_activation_bytes(layers, num_in_flight, micro_batch_rows, value_bytes, recompute_layers),
-        buffer_bytes=received + returned,
+        activation_bytes=activation_bytes,
+        buffer_bytes=received + returned + copies,
     )
 
 
@@ -86,5 +92,11 @@ def _activation_bytes(
         return num_in_flight * (sum(kept_bytes(layer, rows, value_bytes) for layer in layers) + outputs)
     groups = [layers[i : i + recompute_layers] for i in range(0, len(layers), recompute_layers)]
     inputs = sum(group[0].input_width for group in groups) * rows * value_bytes
-    largest = max(sum(kept_bytes(layer, rows, value_bytes) for layer in group) for group in groups)
+    largest = max(sum(_kept_anew(layer, i == 0, rows, value_bytes) for i, layer in enumerate(g)) for g in groups)
     return num_in_flight * (inputs + outputs) + largest
+
+
+def _kept_anew(layer: LayerDescription, is_first: bool, rows: int, value_bytes: int) -> int:
+    """What a layer keeps when it runs again; the input of the group's first layer is there already."""
+    there = rows * value_bytes * layer.input_width if is_first and layer.kept_values_per_row else 0
+    return kept_bytes(layer, rows, value_bytes) - there

@@ -100,7 +100,8 @@ def _check_list(boundaries: tuple[int, ...], num_layers: int, num_stages: int) -
     shown = list(boundaries)
     if len(boundaries) != num_stages + 1:
         raise ValueError(
-            f"{shown} has {len(boundaries)} boundaries, but {num_stages} stages need {num_stages} + 1 = {num_stages + 1}"
+            f"{shown} has {len(boundaries)} boundaries, "
+            f"but {num_stages} stages need {num_stages} + 1 = {num_stages + 1}"
         )
     if boundaries[0] != 0 or boundaries[-1] != num_layers:
         raise ValueError(

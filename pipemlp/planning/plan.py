@@ -60,7 +60,7 @@ def make_plan(config: RunConfig, layers: Sequence[LayerDescription]) -> Plan:
     boundaries = boundaries_for(parallel.partition, layers, stages)
     rows = config.training.global_batch_size // (parallel.data_parallel * micro_batches)
     recompute = 0 if parallel.recompute == "none" else int(parallel.recompute)
-    optimizer = config.optimizer.name
+    optimizer: str = config.optimizer.name
     if isinstance(config.optimizer, Sgd) and config.optimizer.momentum > 0:
         optimizer = "sgd-momentum"
     parts = [layers[start:stop] for start, stop in zip(boundaries, boundaries[1:], strict=False)]

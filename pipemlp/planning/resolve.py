@@ -7,10 +7,10 @@ from pipemlp.planning.layers import input_width
 from pipemlp.planning.metric_names import automatic_metrics
 from pipemlp.planning.shapes import DataShape, Task
 
-LOSS_OF_TASK: dict[Task, type[Named]] = {
-    "regression": Mse,
-    "classification": CrossEntropy,
-    "multilabel": BinaryCrossEntropy,
+LOSS_OF_TASK: dict[Task, Named] = {
+    "regression": Mse(),
+    "classification": CrossEntropy(),
+    "multilabel": BinaryCrossEntropy(),
 }
 
 
@@ -23,7 +23,7 @@ def resolve(config: RunConfig, shape: DataShape) -> tuple[RunConfig, tuple[str, 
     notes: list[str] = []
     update: dict[str, object] = {}
     if config.loss == "auto":
-        update["loss"] = LOSS_OF_TASK[shape.task]()
+        update["loss"] = LOSS_OF_TASK[shape.task]
     update["model"] = config.model.model_copy(
         update={"input_width": input_width(shape), "output_width": shape.output_width}
     )

@@ -12,7 +12,6 @@ from pipemlp.data.sampler import batch_positions
 from pipemlp.engine.pipeline import MicroBatch, Place
 from pipemlp.planning.plan import Plan
 
-
 Key = TypeVar("Key")
 
 

@@ -39,7 +39,7 @@ def evaluate_run(run: Run, split: str, note: Note = lambda text: None) -> dict[s
     if num_rows == 0:
         raise ConfigError(f"--split {split}: the run has no such rows; set data.split.{split} or data.path.{split}")
     metrics = SplitMetrics(config.evaluation.metrics, data.shape, model.preprocessing, device=device)
-    loss = build_loss(config.loss)
+    loss = build_loss(config.chosen_loss)
     for start in range(0, num_rows, BATCH_ROWS):
         positions = np.arange(start, min(start + BATCH_ROWS, num_rows))
         outputs = _outputs(model, *data.inputs(split, positions), device)

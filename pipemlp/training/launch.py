@@ -12,6 +12,7 @@ from pipemlp.launching.command import local_command, printable_command, visible_
 from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import check_port, free_port
 from pipemlp.launching.supervise import run_launcher
+from pipemlp.training.relay import shown_output
 from pipemlp.training.run_directory import CONFIG_FILE, RUN_DIR_VARIABLE
 from pipemlp.training.startup import prepare_locally
 
@@ -50,7 +51,8 @@ def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
         devices=visible_devices(plan.num_ranks) if device == "cuda" else None,
     )
     environment = launcher_environment(device) | {RUN_DIR_VARIABLE: str(run_dir)}
-    return Ended(run_dir, run_launcher(command, run_dir, environment))
+    with shown_output() as output:
+        return Ended(run_dir, run_launcher(command, run_dir, environment, output=output))
 
 
 def launch_command(config: RunConfig, path: Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> str:

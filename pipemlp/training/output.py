@@ -4,31 +4,33 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
+
+SHOW_LOGS_VARIABLE = "PIPEMLP_SHOW_LOGS"
 
 
 class Terminal:
     """The standard output this process started with, kept while the file descriptors go to a log.
 
-    Args:
-        chatter: leave the descriptors alone, so that everything is seen.
+    With the environment variable PIPEMLP_SHOW_LOGS=1 the descriptors stay as they are, and everything is seen.
     """
 
-    def __init__(self, chatter: bool = False) -> None:
+    def __init__(self) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         self.file: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace")
-        self._chatter = chatter
+        self._shows_logs = os.environ.get(SHOW_LOGS_VARIABLE) == "1"
         self._path: Path | None = None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        if not chatter:
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        if not self._shows_logs:
             self._redirect(self._log.fileno())
 
     def log_to(self, run_dir: Path, rank: int) -> None:
         """Write to the rank's log in the run directory from now on, with what was printed before."""
         path = run_dir / "logs" / f"rank-{rank}.log"
-        if self._chatter or path == self._path:
+        if self._shows_logs or path == self._path:
             return
         self._path = path
         sys.stdout.flush()
@@ -49,7 +51,5 @@ class Terminal:
 
     def print(self, text: str) -> None:
         """Show a line to the user, whatever happens to the other output."""
-        try:
+        with suppress(OSError):  # the terminal may be gone; the log and status.json still have it
             print(text, file=self.file, flush=True)
-        except OSError:
-            pass  # the terminal is gone; the log and status.json still have it

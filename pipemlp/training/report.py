@@ -70,7 +70,7 @@ def _table(preparation: Preparation) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=0,
-        title=f"{len(preparation.layers)} layers, {sum(plan.num_parameters):,} parameters; memory per rank in K, M, G = 2^10, 2^20, 2^30 bytes",
+        title=f"{len(preparation.layers)} layers, {sum(plan.num_parameters):,} parameters; memory per rank (G = GiB)",
         title_justify="left",
     )
     for name in ("stage", "layers", "parameters", "weights", "grads", "optim.", "activ.", "buffers", "total"):

@@ -54,10 +54,11 @@ def prepare_first_worker(
     return preparation, run_dir
 
 
-def check_other_worker(config_path: Path, overrides: Sequence[str], environment: WorkerEnvironment) -> None:
+def check_other_worker(config_path: Path, overrides: Sequence[str], environment: WorkerEnvironment) -> RunConfig:
     """What the other ranks check before they meet rank 0: the file alone."""
     config = load_config(config_path, overrides)
     check_world_size(environment.world_size, config.parallel.stages, config.parallel.data_parallel)
+    return config
 
 
 def message_to_others(preparation: Preparation, run_dir: Path) -> str:

@@ -2,13 +2,14 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from pipemlp.config.errors import RunFailedError
-from pipemlp.engine.pipeline import Pipeline, cpu_copy
+from pipemlp.engine.pipeline import MicroBatch, Pipeline, cpu_copy
 from pipemlp.planning.learning_rate import learning_rate
 from pipemlp.planning.metric_names import larger_is_better
 from pipemlp.training.batches import BatchLoader
@@ -95,7 +96,7 @@ class Trainer:
             self._evaluate_split("test", self._best_step)
         return Outcome(done, self._best_step, self._evaluations, self._num_samples / max(self._training_seconds, 1e-9))
 
-    def _step(self, step: int, micro_batches: object) -> None:
+    def _step(self, step: int, micro_batches: Iterator[MicroBatch]) -> None:
         rate = learning_rate(self._config.lr_schedule, self._config.optimizer.lr, step, self._budget.num_steps)
         started = time.perf_counter()
         loss = self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipemlp.config.errors import UserError
-from pipemlp.config.loading import load_config
+from pipemlp.launching.devices import num_gpus
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.launching.ports import check_port
 from pipemlp.launching.watch import handle_termination, watch_parents
@@ -31,11 +31,10 @@ def work(config_path: Path, overrides: Sequence[str], environment: WorkerEnviron
                 check_port(environment.master_addr, environment.master_port)
             prepared = prepare_first_worker(config_path, overrides, environment)
             life.learn_run_dir(prepared[1])
-            device = prepared[0].config.run.device
+            config = prepared[0].config
         else:
             prepared = None
-            check_other_worker(config_path, overrides, environment)
-            device = load_config(config_path, overrides).run.device
+            config = check_other_worker(config_path, overrides, environment)
     except UserError as error:
         if environment.rank != 0:
             time.sleep(SAME_MISTAKE_SECONDS)
@@ -43,13 +42,11 @@ def work(config_path: Path, overrides: Sequence[str], environment: WorkerEnviron
         fail(error, terminal=life.terminal, run_dir=life.run_dir, rank=0)
     try:
         # DeepSpeed chooses its device, and talks, when it is imported
-        from pipemlp.launching.devices import num_gpus
-
-        device = device if device != "auto" else "cuda" if num_gpus() else "cpu"
+        device = config.run.device if config.run.device != "auto" else "cuda" if num_gpus() else "cpu"
         os.environ["DS_ACCELERATOR"] = device
         from pipemlp.training.worker import run_worker
 
-        run_worker(prepared, environment, device, life.terminal)
+        run_worker(prepared, environment, device, config.fault.timeout_seconds, life.terminal)
     except BaseException as error:
         fail(error, terminal=life.terminal, run_dir=life.run_dir, rank=environment.rank)
     os._exit(0)

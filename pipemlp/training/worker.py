@@ -1,7 +1,6 @@
 """One process of a run, from joining the others to the trained model on disk."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from pipemlp.config.errors import ClusterError
 from pipemlp.config.root import RunConfig
 from pipemlp.data import prepare
 from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.private.stage_module import LossFunction
 from pipemlp.engine.processes import join_processes, leave_processes
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.model.losses import build_loss
@@ -27,13 +27,17 @@ from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
 
 
 def run_worker(
-    prepared: tuple[Preparation, Path] | None, environment: WorkerEnvironment, device_name: str, terminal: Terminal
+    prepared: tuple[Preparation, Path] | None,
+    environment: WorkerEnvironment,
+    device_name: str,
+    timeout_seconds: float,
+    terminal: Terminal,
 ) -> Path:
     """Train; returns the run directory. `prepared` is given on rank 0, which tells the others."""
     if device_name == "cuda" and not torch.cuda.is_available():
         raise ClusterError("run.device is cuda, but torch finds no GPU; set run.device=cpu, or check the driver")
     device = torch.device("cuda", environment.local_rank) if device_name == "cuda" else torch.device("cpu")
-    join_processes(device_name, environment.local_rank, timeout_seconds=600)
+    join_processes(device_name, environment.local_rank, timeout_seconds)
     preparation, run_dir = _share(prepared, device)
     terminal.log_to(run_dir, environment.rank)
     config = preparation.config
@@ -60,9 +64,9 @@ def run_worker(
     return run_dir
 
 
-def weighted_loss(config: RunConfig):  # type: ignore[no-untyped-def]
+def weighted_loss(config: RunConfig) -> LossFunction:
     """The loss as the engine calls it, with target and weight in one tuple."""
-    loss = build_loss(config.loss)
+    loss = build_loss(config.chosen_loss)
 
     def loss_fn(outputs: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return loss(outputs, *labels)
@@ -100,5 +104,5 @@ def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outc
             model=preparation.config.model,
             shape=preparation.data.shape,
             preprocessing=preparation.data.preprocessing,
-            about={"step": outcome.best_step, "loss": preparation.config.loss.model_dump(mode="json")},
+            about={"step": outcome.best_step, "loss": preparation.config.chosen_loss.model_dump(mode="json")},
         )

@@ -7,8 +7,8 @@ from deepspeed.pipe import PipelineModule
 from deepspeed.runtime.pipe.topology import PipeDataParallelTopology
 from torch.utils.checkpoint import checkpoint
 
-from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.build import build_layer
+from pipemlp.model.dropout import DropoutKey
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.plan import Plan
 
