@@ -108,7 +108,8 @@ def _print(result: dict) -> None:
     for line in result["lines"]:
         if "difference_seconds" in line:
             shown = (
-                f"{first:.1f} / {second:.1f}" for first, second in zip(line["first_seconds"], line["second_seconds"])
+                f"{first:.1f} / {second:.1f}"
+                for first, second in zip(line["first_seconds"], line["second_seconds"], strict=True)
             )
             console.print(
                 f"command to first step, first / second start in seconds: {', '.join(shown)}; "

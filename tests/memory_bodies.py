@@ -1,6 +1,6 @@
 """What a rank really holds, counted by storages: in one process, and in DeepSpeed's engine on ranks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,10 +8,13 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from torch.utils.checkpoint import checkpoint
 
 from pipemlp.config.model import ModelConfig, Mse
 from pipemlp.config.training import OptimizerConfig
 from pipemlp.engine.pipeline import Pipeline
+from pipemlp.model.build import build_layer
+from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.losses import build_loss
 from pipemlp.planning.layers import LayerDescription, describe_layers
 from pipemlp.planning.plan import Plan
@@ -23,23 +26,26 @@ SHAPE = DataShape(num_numeric=48, cardinalities=(), output_width=40, task="regre
 class LiveStorages(TorchDispatchMode):
     """Follows every storage made inside; `num_bytes` sums those that still exist."""
 
-    def __init__(self, ignored: Iterable[Tensor] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._ignored = {tensor.untyped_storage().data_ptr() for tensor in ignored}
         self._known: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        for value in tree_iter(result):
-            if isinstance(value, Tensor) and value.device.type != "meta":
-                storage = value.untyped_storage()
-                if storage.data_ptr() not in self._ignored:
-                    self._known[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes())
+        before = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
+        for tensor in _tensors(result):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in before:
+                self._known[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes())
         return result
 
     @property
     def num_bytes(self) -> int:
         return sum(size for reference, size in self._known.values() if not reference.expired())
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    return [value for value in tree_iter(tree) if isinstance(value, Tensor) and value.device.type != "meta"]
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:
@@ -62,6 +68,41 @@ def layers_of(model: dict) -> tuple[LayerDescription, ...]:
     return describe_layers(ModelConfig.model_validate(model), SHAPE)
 
 
+def held_after_forwards(layers: Sequence[LayerDescription], num_in_flight: int, rows: int, recompute: int) -> int:
+    """Bytes kept by `num_in_flight` forwards of a stage in this process, and by its largest group run again."""
+    modules = [build_layer(layer, seed=0) for layer in layers]
+    group = recompute or len(layers)
+    starts = range(0, len(layers), group)
+
+    def run(start: int, x: object, key: DropoutKey) -> Tensor:
+        for module in modules[start : start + group]:
+            x = module(x, key)
+        return x
+
+    kept = []
+    with LiveStorages() as live:
+        for micro_batch in range(num_in_flight):
+            key = DropoutKey(0, 0, micro_batch * rows)
+            x = _stage_input(layers[0], rows)
+            for start in starts:
+                x = run(start, x, key) if not recompute else checkpoint(run, start, x, key, use_reentrant=False)
+            kept.append((x, (x - 1.0).square().mean(1)) if layers[-1].kind == "output" else x)
+        num_bytes = live.num_bytes - sum(rows * 4 for entry in kept if isinstance(entry, tuple))
+    return num_bytes + (max(_kept_by(run, start, layers, rows) for start in starts) if recompute else 0)
+
+
+def _kept_by(run: Callable, start: int, layers: Sequence[LayerDescription], rows: int) -> int:
+    x = _stage_input(layers[start], rows)
+    with LiveStorages() as live:
+        output = run(start, x, DropoutKey(0, 0, 0))
+        return live.num_bytes - size_of([output])
+
+
+def _stage_input(layer: LayerDescription, rows: int) -> object:
+    x = torch.randn(rows, layer.input_width)
+    return (x, torch.empty(rows, 0, dtype=torch.int64)) if layer.kind == "input" else x.requires_grad_()
+
+
 def held_by_engine(model: dict, plan: Plan, optimizer: OptimizerConfig, precision: str) -> Held:
     """Body: two training batches, counted in the second, when every buffer and state exists."""
     pipeline = Pipeline(
@@ -78,15 +119,13 @@ def held_by_engine(model: dict, plan: Plan, optimizer: OptimizerConfig, precisio
     pipeline.train_batch(iter(_micro_batches(plan)), step=0, learning_rate=0.01)
     _watch(pipeline, gradients, activations)
     batch = _micro_batches(plan)
-    lasting = [*pipeline.module.parameters(), *(p.grad for p in pipeline.module.parameters() if p.grad is not None)]
-    lasting += [value for value in tree_iter(batch) if isinstance(value, Tensor)]
-    with LiveStorages(lasting) as live:
+    with LiveStorages() as live:
         activations.append(live)
         pipeline.train_batch(iter(batch), step=1, learning_rate=0.01)
     return Held(
         parameters=size_of(pipeline.module.parameters()),
         gradients=gradients[0],
-        optimizer=_optimizer_bytes(pipeline, precision),
+        optimizer=_optimizer_bytes(pipeline),
         activations_and_buffers=activations[1],
     )
 
@@ -124,17 +163,10 @@ def _gradient_bytes(pipeline: Pipeline) -> int:
     return size_of(tensors)
 
 
-def _optimizer_bytes(pipeline: Pipeline, precision: str) -> int:
+def _optimizer_bytes(pipeline: Pipeline) -> int:
     optimizer = pipeline.engine.optimizer
+    base = getattr(optimizer, "optimizer", optimizer)
     masters = [p for group in optimizer.param_groups for p in group["params"]]
     own = {p.untyped_storage().data_ptr() for p in pipeline.module.parameters()}
-    states = [v for p in masters for v in _base(optimizer).state[p].values() if isinstance(v, Tensor) and v.dim() > 0]
+    states = [v for p in masters for v in base.state[p].values() if isinstance(v, Tensor) and v.dim() > 0]
     return size_of([*states, *(p for p in masters if p.untyped_storage().data_ptr() not in own)])
-
-
-def _base(optimizer):
-    return getattr(optimizer, "optimizer", optimizer)
-
-
-def stages_of(layers: Sequence[LayerDescription], plan: Plan) -> list[tuple[LayerDescription, ...]]:
-    return [plan.stage_layers(layers, stage) for stage in range(plan.num_stages)]

@@ -3,14 +3,14 @@
 Nothing here imports torch; pyarrow and scikit-learn are imported where they are needed.
 """
 
-from pipemlp.data.opening import open_source, register_source
+from pipemlp.data.files.row_writer import RowWriter
+from pipemlp.data.files.stream import stream_rows
+from pipemlp.data.fitting.preprocessing import Preprocessing
+from pipemlp.data.origins.opening import open_source, register_source
+from pipemlp.data.origins.source import Column, Source
 from pipemlp.data.prepared import PreparedData
 from pipemlp.data.preparing import prepare
-from pipemlp.data.preprocessing import Preprocessing
-from pipemlp.data.row_writer import RowWriter
 from pipemlp.data.sampler import batch_positions, steps_per_epoch
-from pipemlp.data.source import Column, Source
-from pipemlp.data.stream import stream_rows
 
 __all__ = [
     "Column",

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipemlp.data.fit import stacked
-from pipemlp.data.preprocessing import Preprocessing
-from pipemlp.data.source import Split
+from pipemlp.data.fitting.fit import stacked
+from pipemlp.data.fitting.preprocessing import Preprocessing
+from pipemlp.data.fitting.task import TRUE_TEXTS
+from pipemlp.data.origins.source import Split
 from pipemlp.data.splits import Splits
 from pipemlp.data.table import Table
-from pipemlp.data.task import TRUE_TEXTS
 from pipemlp.planning.shapes import DataShape
 
 

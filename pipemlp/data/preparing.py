@@ -15,21 +15,21 @@ import numpy as np
 from pipemlp.config.data import SplitPaths
 from pipemlp.config.errors import DataError
 from pipemlp.config.root import RunConfig
-from pipemlp.data.against_model import check_against_model
-from pipemlp.data.cache import Progress, build_once
-from pipemlp.data.checks import check_values, rows_without_gaps, settle_kinds
-from pipemlp.data.columns import choose_columns
-from pipemlp.data.facts import gather_facts
-from pipemlp.data.fit import fit
-from pipemlp.data.ingest import different_columns
-from pipemlp.data.opening import open_source
+from pipemlp.data.fitting.against_model import check_against_model
+from pipemlp.data.fitting.checks import check_values, rows_without_gaps, settle_kinds
+from pipemlp.data.fitting.columns import choose_columns
+from pipemlp.data.fitting.facts import gather_facts
+from pipemlp.data.fitting.fit import fit
+from pipemlp.data.fitting.preprocessing import Preprocessing
+from pipemlp.data.fitting.task import check_targets, infer_task, task_of_loss
+from pipemlp.data.origins.opening import open_source
+from pipemlp.data.origins.source import SPLITS, Split
 from pipemlp.data.prepared import ColumnNames, PreparedData, data_fingerprint
-from pipemlp.data.preprocessing import Preprocessing
 from pipemlp.data.problems import Problems, counted
-from pipemlp.data.source import SPLITS, Split
+from pipemlp.data.shards.cache import Progress, build_once
+from pipemlp.data.shards.ingest import different_columns
 from pipemlp.data.splits import Splits, separate_tables, split_table
 from pipemlp.data.table import Table
-from pipemlp.data.task import check_targets, infer_task, task_of_loss
 from pipemlp.planning.shapes import DataShape
 
 _FIT_VERSION = 1

@@ -10,7 +10,7 @@ bijection of the rows (Black and Rogaway 2002, "Ciphers with arbitrary finite do
 
 import numpy as np
 
-from pipemlp.data.mixing import derive_key, mix
+from pipemlp.data.origins.mixing import derive_key, mix
 
 _NUM_ROUNDS = 8
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipemlp.config.data import Split as SplitConfig
+from pipemlp.data.origins.source import SPLITS, Split
 from pipemlp.data.sampler import Permutation
-from pipemlp.data.source import SPLITS, Split
 from pipemlp.data.table import BLOCK_ROWS, Table
 
 

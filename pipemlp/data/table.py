@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from pipemlp.config.errors import DataError
-from pipemlp.data.arrow_values import number_of_text
-from pipemlp.data.coder import Coder
-from pipemlp.data.shards import ShardSource
-from pipemlp.data.source import Column, Kind, Source
-from pipemlp.data.teacher import TeacherSource
+from pipemlp.data.files.arrow_values import number_of_text
+from pipemlp.data.origins.source import Column, Kind, Source
+from pipemlp.data.origins.teacher import TeacherSource
+from pipemlp.data.shards.coder import Coder
+from pipemlp.data.shards.mapped import ShardSource
 
 BLOCK_ROWS = 65_536
 Value = str | int

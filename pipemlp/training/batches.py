@@ -96,10 +96,9 @@ class BatchLoader:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         return tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
 
-    @staticmethod
-    def _ahead(load: Callable[[Key], list[MicroBatch]], keys: Iterable[Key]) -> Iterator[Iterator[MicroBatch]]:
+    def _ahead(self, load: Callable[[Key], list[MicroBatch]], keys: Iterable[Key]) -> Iterator[Iterator[MicroBatch]]:
         """`load(key)` for each key, the next one running in a thread while the current one is used."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        with ThreadPoolExecutor(1, thread_name_prefix="batches", initializer=self._use_device) as pool:
             upcoming = None
             for key in keys:
                 current, upcoming = upcoming, pool.submit(load, key)
@@ -107,3 +106,8 @@ class BatchLoader:
                     yield iter(current.result())
             if upcoming is not None:
                 yield iter(upcoming.result())
+
+    def _use_device(self) -> None:
+        """A new thread would pin memory on the first GPU, whichever this rank has."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)

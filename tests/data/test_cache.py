@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipemlp.config.errors import DataError
-from pipemlp.data.cache import build_once, cache_dir, content_hash
+from pipemlp.data.shards.cache import build_once, cache_dir, content_hash
 
 _PROCESS = """
 import sys, time
 from pathlib import Path
-from pipemlp.data.cache import build_once
+from pipemlp.data.shards.cache import build_once
 def build(folder):
     with open(sys.argv[1], "a") as file:
         file.write("built\\n")
@@ -57,7 +57,7 @@ def test_unchanged_files_are_not_hashed_again(tmp_path: Path, monkeypatch: pytes
     path.write_text("one")
     first = content_hash(path)
     with monkeypatch.context() as patch:
-        patch.setattr("pipemlp.data.cache._hash_bytes", lambda *given: pytest.fail("hashed again"))
+        patch.setattr("pipemlp.data.shards.cache._hash_bytes", lambda *given: pytest.fail("hashed again"))
         assert content_hash(path) == first
     path.write_text("three")
     assert content_hash(path) != first

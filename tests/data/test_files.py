@@ -11,9 +11,9 @@ from pyarrow import csv, parquet
 from pipemlp.config.data import DataConfig
 from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.data import RowWriter, open_source, stream_rows
-from pipemlp.data import ingest as ingest_module
-from pipemlp.data.ingest import ingest
-from pipemlp.data.shards import open_ingested
+from pipemlp.data.shards import ingest as ingest_module
+from pipemlp.data.shards.ingest import ingest
+from pipemlp.data.shards.mapped import open_ingested
 
 NUMBERS = np.random.default_rng(0).normal(size=(60, 3))
 CITIES = np.array(["Bern", "Genf", None, "Chur"], dtype=object)[np.random.default_rng(1).integers(0, 4, 60)]

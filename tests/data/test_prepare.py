@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from pipemlp.config.section import Named
 from pipemlp.data import Column, PreparedData, prepare, preparing, register_source
-from pipemlp.data import ingest as ingest_module
+from pipemlp.data.shards import ingest as ingest_module
 
 Prepare = Callable[..., PreparedData]
 WriteCsv = Callable[..., Path]
@@ -112,7 +112,7 @@ def test_a_second_prepare_reads_no_file(
     monkeypatch.setattr(ingest_module, "read_batches", lambda *given: (calls.append(given), read_batches(*given))[1])
     gather = preparing.gather_facts
     monkeypatch.setattr(preparing, "gather_facts", lambda *given: (calls.append("facts"), gather(*given))[1])
-    monkeypatch.setattr("pipemlp.data.cache._hash_bytes", lambda *given: pytest.fail("hashed again"))
+    monkeypatch.setattr("pipemlp.data.shards.cache._hash_bytes", lambda *given: pytest.fail("hashed again"))
     second = prepared(path="houses.csv")
     assert not calls
     assert second.preprocessing == first.preprocessing and second.fingerprint == first.fingerprint

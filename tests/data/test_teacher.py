@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipemlp.config.data import Teacher
-from pipemlp.data.teacher import TeacherSource, hashed_normal
+from pipemlp.data.origins.teacher import TeacherSource, hashed_normal
 
 
 def test_values_are_standard_normal() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipemlp.data.cache import Progress
+from pipemlp.data.shards.cache import Progress
 from pipemlp.data.table import Table
 
 MOST_DISTINCT = 20

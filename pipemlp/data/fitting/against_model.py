@@ -1,7 +1,7 @@
 """Holds the data's shape against the sections `model`, `loss` and `training`."""
 
 from pipemlp.config.root import RunConfig
-from pipemlp.data.preprocessing import Preprocessing
+from pipemlp.data.fitting.preprocessing import Preprocessing
 from pipemlp.data.problems import Problems, counted
 from pipemlp.planning.layers import embedding_width
 from pipemlp.planning.shapes import DataShape

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipemlp.data.arrow_values import number_of_text
+from pipemlp.data.files.arrow_values import number_of_text
 
 MOST_TEXTS = 1_000_000
 

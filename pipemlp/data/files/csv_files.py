@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipemlp.config.errors import DataError
-from pipemlp.data.batches import Batch, first_line, sliced
+from pipemlp.data.files.batch import Batch, first_line, sliced
 
 MISSING_TEXTS = ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null")
 _BLOCK_BYTES = 4 << 20

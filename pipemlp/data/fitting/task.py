@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from pipemlp.config.section import Named
-from pipemlp.data.columns import ColumnChoice
-from pipemlp.data.facts import Facts
+from pipemlp.data.fitting.columns import ColumnChoice
+from pipemlp.data.fitting.facts import Facts
 from pipemlp.data.problems import Problems, listing
 from pipemlp.data.table import Table
 from pipemlp.planning.shapes import Task

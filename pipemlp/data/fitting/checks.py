@@ -3,12 +3,12 @@
 import numpy as np
 
 from pipemlp.config.data import DataConfig
-from pipemlp.data.arrow_values import number_of_text
-from pipemlp.data.columns import ColumnChoice
-from pipemlp.data.facts import Facts
+from pipemlp.data.files.arrow_values import number_of_text
+from pipemlp.data.fitting.columns import ColumnChoice
+from pipemlp.data.fitting.facts import Facts
+from pipemlp.data.fitting.task import mostly_numbers
 from pipemlp.data.problems import Problems, counted
 from pipemlp.data.table import Table
-from pipemlp.data.task import mostly_numbers
 from pipemlp.planning.shapes import Task
 
 

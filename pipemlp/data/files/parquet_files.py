@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipemlp.config.errors import DataError
-from pipemlp.data.batches import Batch, first_line
+from pipemlp.data.files.batch import Batch, first_line
 
 
 def read_parquet(path: Path, batch_rows: int) -> Iterator[Batch]:

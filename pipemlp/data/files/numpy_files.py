@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from pipemlp.config.errors import DataError
-from pipemlp.data.batches import Batch, first_line
+from pipemlp.data.files.batch import Batch, first_line
 
 _KINDS_OF_NUMBERS = "biuf"
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from pipemlp.config.errors import DataError
-from pipemlp.data.arrow_values import StoredAs, as_numbers, as_text, parse_numbers, stored_as
-from pipemlp.data.batches import BATCH_ROWS, Batch, read_batches
-from pipemlp.data.cache import Progress
-from pipemlp.data.coder import MOST_TEXTS, Coder
+from pipemlp.data.files.arrow_values import StoredAs, as_numbers, as_text, parse_numbers, stored_as
+from pipemlp.data.files.batch import Batch
+from pipemlp.data.files.reading import BATCH_ROWS, read_batches
 from pipemlp.data.problems import listing
+from pipemlp.data.shards.cache import Progress
+from pipemlp.data.shards.coder import MOST_TEXTS, Coder
 
 FORMAT_VERSION = 1
 BLOCKS: dict[str, str] = {"f4": "numbers.f4", "f8": "numbers.f8", "text": "codes.i4"}

@@ -1,13 +1,10 @@
-"""The file readers behind one door: a file, in order, as batches of pyarrow columns."""
+"""A stretch of rows as pyarrow columns: what every file reader yields."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-BATCH_ROWS = 65_536
 
 
 class Batch(NamedTuple):
@@ -17,25 +14,6 @@ class Batch(NamedTuple):
     num_rows: int
     fraction: float
     """How far through the file, 0 to 1."""
-
-
-def read_batches(kind: str, path: Path, delimiter: str = ",", batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
-    """Read a file of `kind` (csv, parquet, npy, npz) once, never holding more than a few batches.
-
-    Raises:
-        DataError: the file is empty, damaged, or not of this kind; the message begins with its name.
-    """
-    if kind == "csv":
-        from pipemlp.data.csv_files import read_csv
-
-        return read_csv(path, delimiter, batch_rows)
-    if kind == "parquet":
-        from pipemlp.data.parquet_files import read_parquet
-
-        return read_parquet(path, batch_rows)
-    from pipemlp.data.numpy_files import read_npy, read_npz
-
-    return read_npy(path, batch_rows) if kind == "npy" else read_npz(path, batch_rows)
 
 
 def first_line(error: BaseException) -> str:

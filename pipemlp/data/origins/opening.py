@@ -8,14 +8,14 @@ from pipemlp.config.data import DataConfig, SplitPaths, Teacher
 from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.config.registry import register_name
 from pipemlp.config.section import Named
-from pipemlp.data.bundled import BUNDLED_SOURCES, open_bundled
-from pipemlp.data.cache import Progress, build_once, content_hash
-from pipemlp.data.ingest import FORMAT_VERSION, ingest
-from pipemlp.data.numpy_files import open_npy
-from pipemlp.data.paths import FILE_SOURCES, find_files, source_of
-from pipemlp.data.shards import MappedBlock, ShardSource, open_ingested
-from pipemlp.data.source import Column, Source, Split
-from pipemlp.data.teacher import TeacherSource
+from pipemlp.data.files.numpy_files import open_npy
+from pipemlp.data.files.paths import FILE_SOURCES, find_files, source_of
+from pipemlp.data.origins.bundled import BUNDLED_SOURCES, open_bundled
+from pipemlp.data.origins.source import Column, Source, Split
+from pipemlp.data.origins.teacher import TeacherSource
+from pipemlp.data.shards.cache import Progress, build_once, content_hash
+from pipemlp.data.shards.ingest import FORMAT_VERSION, ingest
+from pipemlp.data.shards.mapped import MappedBlock, ShardSource, open_ingested
 
 Factory = Callable[[Named, Path | None], Source]
 _factories: dict[str, Factory] = {}

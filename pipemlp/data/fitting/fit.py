@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipemlp.config.root import RunConfig
-from pipemlp.data.cache import Progress
-from pipemlp.data.columns import ColumnChoice
-from pipemlp.data.moments import Moments
-from pipemlp.data.preprocessing import Preprocessing
+from pipemlp.data.fitting.columns import ColumnChoice
+from pipemlp.data.fitting.moments import Moments
+from pipemlp.data.fitting.preprocessing import Preprocessing
+from pipemlp.data.fitting.seen_values import Place, SeenValues
 from pipemlp.data.problems import Problems, listing
-from pipemlp.data.seen_values import Place, SeenValues
+from pipemlp.data.shards.cache import Progress
 from pipemlp.data.splits import Splits
 from pipemlp.data.table import Table, Value
 from pipemlp.planning.shapes import Task

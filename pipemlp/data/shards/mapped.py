@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipemlp.data.ingest import BLOCKS, DTYPES
-from pipemlp.data.source import Column
+from pipemlp.data.origins.source import Column
+from pipemlp.data.shards.ingest import BLOCKS, DTYPES
 
 
 class MappedBlock(NamedTuple):

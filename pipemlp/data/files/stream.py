@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from pipemlp.config.errors import DataError
-from pipemlp.data.arrow_values import as_numbers, as_text, stored_as
-from pipemlp.data.batches import read_batches
-from pipemlp.data.paths import find_files, source_of
+from pipemlp.data.files.arrow_values import as_numbers, as_text, stored_as
+from pipemlp.data.files.paths import find_files, source_of
+from pipemlp.data.files.reading import read_batches
 
 
 def stream_rows(path: Path, batch_rows: int, delimiter: str = ",") -> Iterator[dict[str, np.ndarray]]:

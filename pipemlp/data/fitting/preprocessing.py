@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipemlp.config.errors import DataError, ModelFileError
-from pipemlp.data.arrow_values import number_of_text
+from pipemlp.data.files.arrow_values import number_of_text
 from pipemlp.data.problems import counted, listing, suggestion
 from pipemlp.planning.shapes import Task
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipemlp.data.cache import build_once
-from pipemlp.data.source import Column
+from pipemlp.data.origins.source import Column
+from pipemlp.data.shards.cache import build_once
 
 BUNDLED_SOURCES = ("digits", "breast_cancer", "diabetes", "wine")
 

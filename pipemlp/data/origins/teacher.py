@@ -9,8 +9,8 @@ import hashlib
 import numpy as np
 
 from pipemlp.config.data import Teacher
-from pipemlp.data.mixing import derive_key, mix
-from pipemlp.data.source import Column
+from pipemlp.data.origins.mixing import derive_key, mix
+from pipemlp.data.origins.source import Column
 
 _ROW_STEP = np.uint64(0x9E3779B97F4A7C15)
 _COLUMN_STEP = np.uint64(0xD1B54A32D192ED03)

@@ -1,0 +1,1 @@
+"""Reading and writing tables: csv, parquet, npy, npz."""

@@ -1,0 +1,1 @@
+"""What is decided from the rows: columns, task, checks, statistics, vocabularies."""

@@ -1,0 +1,1 @@
+"""Where rows come from: bundled data, the teacher, files, plug-ins."""

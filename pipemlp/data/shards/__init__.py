@@ -1,0 +1,1 @@
+"""Files read once into memory-mapped blocks, kept by content."""
