@@ -38,3 +38,11 @@ def run_on_ranks(_pools):
         return _pools[world_size].run(body, *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def table_run(tmp_path_factory: pytest.TempPathFactory):
+    """A trained table regression; see table_run.py."""
+    from table_run import train_table
+
+    return train_table(tmp_path_factory.mktemp("table"))

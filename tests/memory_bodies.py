@@ -1,7 +1,7 @@
 """What a rank really holds, counted by storages: in one process, and in DeepSpeed's engine on ranks."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -64,8 +64,8 @@ class Held:
     activations_and_buffers: int
 
 
-def layers_of(model: dict) -> tuple[LayerDescription, ...]:
-    return describe_layers(ModelConfig.model_validate(model), SHAPE)
+def layers_of(model: dict, cardinalities: tuple[int, ...] = ()) -> tuple[LayerDescription, ...]:
+    return describe_layers(ModelConfig.model_validate(model), replace(SHAPE, cardinalities=cardinalities))
 
 
 def held_after_forwards(layers: Sequence[LayerDescription], num_in_flight: int, rows: int, recompute: int) -> int:
@@ -79,6 +79,7 @@ def held_after_forwards(layers: Sequence[LayerDescription], num_in_flight: int, 
             x = module(x, key)
         return x
 
+    run(0, _stage_input(layers[0], rows), DropoutKey(0, 0, 0))  # dropout makes its tables once
     kept = []
     with LiveStorages() as live:
         for micro_batch in range(num_in_flight):
@@ -100,7 +101,9 @@ def _kept_by(run: Callable, start: int, layers: Sequence[LayerDescription], rows
 
 def _stage_input(layer: LayerDescription, rows: int) -> object:
     x = torch.randn(rows, layer.input_width)
-    return (x, torch.empty(rows, 0, dtype=torch.int64)) if layer.kind == "input" else x.requires_grad_()
+    if layer.kind != "input":
+        return x.requires_grad_()
+    return x, torch.zeros(rows, len(dict(layer.options)["cardinalities"]), dtype=torch.int64)
 
 
 def held_by_engine(model: dict, plan: Plan, optimizer: OptimizerConfig, precision: str) -> Held:

@@ -68,9 +68,8 @@ def estimate_memory(
     crossing = micro_batch_rows * value_bytes
     received = layers[0].input_width * crossing if stage > 0 else 0
     returned = layers[-1].output_width * crossing if stage < num_stages - 1 else 0
-    # the engine runs on a copy of what was received or loaded; loaded numbers are float32, codes are int64
-    loaded = micro_batch_rows * (4 * layers[0].input_width + layers[0].kept_bytes_per_row)
-    copies = num_in_flight * (received if stage > 0 else loaded)
+    # the engine runs on a copy of what was received or loaded, and keeps both
+    copies = num_in_flight * _entering_bytes(layers[0], micro_batch_rows, value_bytes)
     activation_bytes = _activation_bytes(layers, num_in_flight, micro_batch_rows, value_bytes, recompute_layers)
     if stage == num_stages - 1:
         activation_bytes += num_in_flight * 4 * layers[-1].output_width * micro_batch_rows  # kept by the loss
@@ -91,12 +90,22 @@ def _activation_bytes(
     if recompute_layers == 0:
         return num_in_flight * (sum(kept_bytes(layer, rows, value_bytes) for layer in layers) + outputs)
     groups = [layers[i : i + recompute_layers] for i in range(0, len(layers), recompute_layers)]
-    inputs = sum(group[0].input_width for group in groups) * rows * value_bytes
-    largest = max(sum(_kept_anew(layer, i == 0, rows, value_bytes) for i, layer in enumerate(g)) for g in groups)
+    # an input layer without embeddings passes its input on as it is
+    groups = [[layer for layer in group if layer.kind != "input" or layer.parameters] for group in groups]
+    groups = [group for group in groups if group]
+    inputs = sum(_entering_bytes(group[0], rows, value_bytes) for group in groups)
+    largest = max(_kept_anew_bytes(group, rows, value_bytes) for group in groups)
     return num_in_flight * (inputs + outputs) + largest
 
 
-def _kept_anew(layer: LayerDescription, is_first: bool, rows: int, value_bytes: int) -> int:
-    """What a layer keeps when it runs again; the input of the group's first layer is there already."""
-    there = rows * value_bytes * layer.input_width if is_first and layer.kept_values_per_row else 0
-    return kept_bytes(layer, rows, value_bytes) - there
+def _entering_bytes(layer: LayerDescription, rows: int, value_bytes: int) -> int:
+    """The input of a layer; that of the input layer is float32 numbers and codes."""
+    if layer.kind == "input":
+        return rows * (4 * layer.input_width + layer.kept_bytes_per_row)
+    return rows * value_bytes * layer.input_width
+
+
+def _kept_anew_bytes(group: Sequence[LayerDescription], rows: int, value_bytes: int) -> int:
+    """What a group keeps when it runs again, but for its input, which is there already."""
+    kept = [kept_bytes(layer, rows, value_bytes) for layer in group]
+    return max(0, kept[0] - _entering_bytes(group[0], rows, value_bytes)) + sum(kept[1:])

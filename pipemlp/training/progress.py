@@ -47,6 +47,7 @@ class ProgressDisplay:
                 TextColumn("{task.fields[numbers]}"),
                 TimeRemainingColumn(),
                 console=self.console,
+                refresh_per_second=2,  # more would take the interpreter from the training
             )
             self._task = self._bar.add_task("train", total=num_steps, where="starting", numbers="")
             self._bar.start()

@@ -1,6 +1,7 @@
 """The memory estimate against what is really held, counted by storages."""
 
 import pytest
+from covering import pairwise
 from memory_bodies import held_after_forwards, held_by_engine, layers_of
 
 from pipemlp.config.training import Adam, AdamW, Sgd
@@ -9,7 +10,16 @@ from pipemlp.planning.plan import Plan
 from pipemlp.schedule.one_f_one_b import num_in_flight
 
 ROWS = 32
-WIDTHS = {"plain": "relu", "residual": "gelu", "gated": "silu"}
+ACTIVATIONS = {"plain": "relu", "residual": "gelu", "gated": "silu"}
+CASES = pairwise(
+    {
+        "block": ("plain", "residual", "gated"),
+        "norm": ("none", "layer", "rms"),
+        "dropout": (0.0, 0.2),
+        "recompute": (0, 1, 2, 3),
+        "cardinalities": ((), (9, 40)),
+    }
+)
 OPTIMIZERS = {"sgd": Sgd(), "sgd-momentum": Sgd(momentum=0.9), "adam": Adam(), "adamw": AdamW()}
 
 
@@ -25,15 +35,12 @@ def estimate(layers, stage: int, num_stages: int, in_flight: int, **changes) -> 
     )
 
 
-@pytest.mark.parametrize("block", WIDTHS)
-@pytest.mark.parametrize("norm", ["none", "layer", "rms"])
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("recompute", [0, 1, 2])
-def test_activations_are_within_ten_percent_on_every_stage(block, norm, dropout, recompute):
-    hidden = [64, 64, 80, 80, 64, 64]
-    layers = layers_of(
-        {"hidden": hidden, "block": block, "activation": WIDTHS[block], "norm": norm, "dropout": dropout}
-    )
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
+def test_activations_are_within_ten_percent_on_every_stage(case):
+    case = dict(case)
+    recompute, cardinalities = case.pop("recompute"), case.pop("cardinalities")
+    model = {"hidden": [64, 64, 80, 80, 64, 64], "activation": ACTIVATIONS[case["block"]], **case}
+    layers = layers_of(model, cardinalities)
     for stage, part in enumerate((layers[:3], layers[3:6], layers[6:])):
         for in_flight in (1, 3):
             held = held_after_forwards(part, in_flight, ROWS, recompute)

@@ -50,9 +50,9 @@ def test_the_drawing_is_what_happens():
     assert [cells.count("..") for cells in waiting] == [4, 2, 0]
 
 
-@pytest.mark.parametrize(("num_stages", "num_micro_batches"), GRID)
-def test_the_order_is_that_of_deepspeed(num_stages, num_micro_batches):
-    for stage in range(num_stages):
+@pytest.mark.parametrize("num_stages", range(1, 9))
+def test_the_order_is_that_of_deepspeed(num_stages):
+    for stage, num_micro_batches in product(range(num_stages), range(1, 25)):
         steps = TrainSchedule(num_micro_batches, num_stages, stage).steps()
         kinds = [type(command) for commands in steps for command in commands]
         computing = ["F" if kind is ForwardPass else "B" for kind in kinds if kind in (ForwardPass, BackwardPass)]
