@@ -17,7 +17,7 @@ from cases import CONFIGS
 POLL_SECONDS = 0.005
 TIMEOUT_SECONDS = 300.0
 TARGET_SECONDS = 2.0
-OVERRIDES = ("training.epochs=null", "training.steps=2")
+OVERRIDES = ("training.epochs=null", "training.steps=2", "lr_schedule=constant")
 
 
 @dataclass(frozen=True)

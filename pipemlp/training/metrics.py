@@ -10,6 +10,7 @@ from torchmetrics import classification, regression
 from pipemlp.data import Preprocessing
 from pipemlp.planning.metric_names import MetricName, register_metric_name
 from pipemlp.planning.shapes import DataShape, Task
+from pipemlp.training.r2_score import R2Score
 
 MetricFactory = Callable[[DataShape], torchmetrics.Metric]
 
@@ -49,8 +50,27 @@ def _alone() -> bool:
     return False
 
 
-def _multilabel_accuracy(shape: DataShape) -> torchmetrics.Metric:
-    return classification.BinaryAccuracy()
+class _Decided(torchmetrics.Metric):
+    """Feeds decisions, logit above 0; torchmetrics would take a batch of logits within 0..1 for probabilities."""
+
+    def update(self, outputs: torch.Tensor, target: torch.Tensor) -> None:
+        super().update((outputs > 0).long(), target)
+
+
+class _LabelAccuracy(_Decided, classification.BinaryAccuracy):
+    pass
+
+
+class _LabelF1(_Decided, classification.BinaryF1Score):
+    pass
+
+
+class _MacroLabelF1(_Decided, classification.MultilabelF1Score):
+    pass
+
+
+def _multilabel_f1(shape: DataShape) -> torchmetrics.Metric:
+    return _MacroLabelF1(shape.output_width, average="macro") if shape.output_width > 1 else _LabelF1()
 
 
 _FACTORIES: dict[tuple[str, Task], MetricFactory] = {
@@ -59,16 +79,12 @@ _FACTORIES: dict[tuple[str, Task], MetricFactory] = {
     ("top_5_accuracy", "classification"): _top(5),
     ("macro_f1", "classification"): lambda shape: classification.MulticlassF1Score(shape.output_width, average="macro"),
     ("log_loss", "classification"): LogLoss,
-    ("accuracy", "multilabel"): _multilabel_accuracy,
-    ("macro_f1", "multilabel"): lambda shape: (
-        classification.MultilabelF1Score(shape.output_width, average="macro")
-        if shape.output_width > 1
-        else classification.BinaryF1Score()
-    ),
+    ("accuracy", "multilabel"): lambda shape: _LabelAccuracy(),
+    ("macro_f1", "multilabel"): _multilabel_f1,
     ("log_loss", "multilabel"): LogLoss,
     ("rmse", "regression"): lambda shape: regression.MeanSquaredError(squared=False),
     ("mae", "regression"): lambda shape: regression.MeanAbsoluteError(),
-    ("r2", "regression"): lambda shape: regression.R2Score(),
+    ("r2", "regression"): R2Score,
 }
 
 
@@ -146,4 +162,11 @@ class SplitMetrics:
         if self._group is not None:
             dist.all_reduce(self._loss_sum, group=self._group)
         loss, count = self._loss_sum.tolist()
-        return {"loss": loss / count} | {name: float(metric.compute()) for name, metric in self._metrics.items()}
+        return {"loss": loss / count} | {name: _value(metric) for name, metric in self._metrics.items()}
+
+
+def _value(metric: torchmetrics.Metric) -> float:
+    try:
+        return float(metric.compute())
+    except ValueError:  # a metric that needs more rows than there are, such as R2 of a single one
+        return float("nan")

@@ -46,9 +46,13 @@ def create_run_directory(config: RunConfig) -> Path:
     if not _made(config, path):
         if not path.is_dir():
             raise ConfigError(_message(config, f"{path}: is a file; name a folder"))
-        inside = sorted(entry.name for entry in path.iterdir())
+        try:
+            inside = sorted(entry.name for entry in path.iterdir())
+        except OSError as error:
+            raise ConfigError(_message(config, f"{path}: cannot be read: {error.strerror}")) from error
         if inside:
-            what = "holds another run" if CONFIG_FILE in inside else f"is not empty ({', '.join(inside[:3])}, ...)"
+            shown = ", ".join(inside[:3] + ["..."] * (len(inside) > 3))
+            what = "holds another run" if CONFIG_FILE in inside else f"is not empty ({shown})"
             raise ConfigError(_message(config, f"{path}: {what}; name a new folder, or leave run.dir out"))
     return path.absolute()
 

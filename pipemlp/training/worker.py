@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from pipemlp.checkpoint.model_files import save_index, save_layers
+from pipemlp.checkpoint.model_files import layer_file, save_index, save_layers
 from pipemlp.config.errors import ClusterError
 from pipemlp.config.root import RunConfig
 from pipemlp.data import prepare
@@ -92,12 +92,22 @@ def _share(prepared: tuple[Preparation, Path] | None, device: torch.device) -> t
 
 
 def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outcome: Outcome) -> None:
-    """Each rank of replica 0 writes its layers; rank 0 the index."""
+    """Each rank of replica 0 writes its layers; rank 0 the index.
+
+    Raises:
+        ClusterError: if rank 0 does not see what the others wrote.
+    """
     directory = run_dir / "model"
     if pipeline.place.replica == 0:
         save_layers(directory, pipeline.layer_tensors())
     dist.barrier()
     if dist.get_rank() == 0:
+        unseen = [layer.index for layer in preparation.layers if not (directory / layer_file(layer.index)).is_file()]
+        if unseen:
+            raise ClusterError(
+                f"{directory}: layers {unseen[0]}..{unseen[-1]} were written on another host and cannot be seen here; "
+                "put run.dir on a file system that all hosts share"
+            )
         save_index(
             directory,
             preparation.layers,

@@ -52,8 +52,7 @@ def test_the_terminal_is_for_the_user(digits_run):
     for chatter in ("[INFO]", "[WARNING]", "Warning:", "topology", "DeepSpeed", "Traceback"):
         assert chatter not in printed
     assert digits_run.started.err == ""
-    for rank in (0, 1):
-        assert "topology" in (digits_run.dir / "logs" / f"rank-{rank}.log").read_text()
+    assert "topology" in (digits_run.dir / "logs" / "rank-0.log").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,154 @@
+"""Rules over several keys: the key, the whole message, and nearest values that hold."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipemlp.config.root import RunConfig
+from pipemlp.planning.checks import batch_problems, plan_problems
+from pipemlp.planning.layers import describe_layers
+from pipemlp.planning.resolve import resolve
+from pipemlp.planning.shapes import DataShape
+
+CLASSES = DataShape(5, (), 3, "classification", (100, 10, 10))
+NUMBERS = DataShape(5, (), 1, "regression", (100, 10, 10))
+
+
+def config_of(**sections):
+    return RunConfig.model_validate({"data": {"source": "digits"}, "model": {"hidden": [8, 8]}, **sections})
+
+
+def problems_of(shape=CLASSES, **sections):
+    config, _ = resolve(config_of(**sections), shape)
+    return list(plan_problems(config, describe_layers(config.model, shape), shape))
+
+
+@pytest.mark.parametrize(
+    ("batch", "parallel", "message"),
+    [
+        (
+            50,
+            {"data_parallel": 4, "micro_batches": 3},
+            "50 is not divisible by data_parallel 4 x micro_batches 3 = 12; nearest valid values: 48 or 60",
+        ),
+        (5, {"data_parallel": 4}, "5 is not divisible by data_parallel 4 = 4; nearest valid values: 4 or 8"),
+        (3, {"data_parallel": 8}, "3 is not divisible by data_parallel 8 = 8; nearest valid values: 8"),
+        (
+            7,
+            {"micro_batches": 2},
+            "7 is not divisible by data_parallel 1 x micro_batches 2 = 2; nearest valid values: 6 or 8",
+        ),
+    ],
+)
+def test_a_batch_that_does_not_divide(batch, parallel, message):
+    config = config_of(training={"global_batch_size": batch}, parallel=parallel)
+    assert list(batch_problems(config)) == [("training.global_batch_size", message)]
+
+
+@given(batch=st.integers(1, 5000), replicas=st.integers(1, 64), micro_batches=st.just("auto") | st.integers(1, 64))
+def test_the_nearest_batch_sizes_are_valid_and_nearest(batch, replicas, micro_batches):
+    parallel = {"data_parallel": replicas, "micro_batches": micro_batches}
+
+    def problems(size):
+        return list(batch_problems(config_of(training={"global_batch_size": size}, parallel=parallel)))
+
+    found = problems(batch)
+    unit = replicas * (1 if micro_batches == "auto" else micro_batches)
+    assert bool(found) == (batch % unit != 0)
+    for _, message in found:
+        nearest = [int(n) for n in re.findall(r"\d+", message.split("nearest valid values: ")[1])]
+        assert all(problems(size) == [] and abs(size - batch) < unit for size in nearest)
+        assert len(nearest) == (2 if batch > unit else 1)
+
+
+def test_nothing_to_say_of_a_good_configuration():
+    assert problems_of() == []
+    assert problems_of(
+        parallel={"stages": 3, "partition": [0, 2, 3, 4], "recompute": 4},
+        training={"early_stopping": {"metric": "accuracy"}},
+        checkpoint={"best": "loss"},
+    ) == []
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        (
+            {"parallel": {"stages": 8}},
+            ("parallel.stages", "8 stages but the model has 4 layers, 1 of them without parameters; use at most 3"),
+        ),
+        (
+            {"parallel": {"stages": 8, "partition": [0, 4]}},
+            ("parallel.stages", "8 stages but the model has 4 layers, 1 of them without parameters; use at most 3"),
+        ),
+        (
+            {"parallel": {"stages": 2, "partition": [0, 4]}},
+            ("parallel.partition", "[0, 4] has 2 boundaries, but 2 stages need 2 + 1 = 3"),
+        ),
+        ({"parallel": {"recompute": 5}}, ("parallel.recompute", "every 5 layers, but the model has 4")),
+        (
+            {"lr_schedule": {"name": "cosine", "warmup_steps": 20}, "training": {"epochs": 10}},
+            (
+                "lr_schedule.warmup_steps",
+                "20 warm-up steps, but the run has 20 steps (2 per epoch); use at most 19",
+            ),
+        ),
+        (
+            {"evaluation": {"metrics": ["acuracy"]}},
+            (
+                "evaluation.metrics",
+                "no metric 'acuracy' for classification; choose from accuracy, macro_f1, log_loss; "
+                "did you mean accuracy?",
+            ),
+        ),
+        (
+            {"evaluation": {"metrics": ["rmse"]}},
+            ("evaluation.metrics", "no metric 'rmse' for classification; choose from accuracy, macro_f1, log_loss"),
+        ),
+        (
+            {"checkpoint": {"best": "log_los"}},
+            (
+                "checkpoint.best",
+                "no metric 'log_los' for classification; choose from accuracy, macro_f1, log_loss, loss; "
+                "did you mean log_loss?",
+            ),
+        ),
+        (
+            {"checkpoint": {"best": "log_loss"}, "evaluation": {"metrics": ["accuracy"]}},
+            ("checkpoint.best", "log_loss is not among evaluation.metrics (accuracy); add it there"),
+        ),
+        (
+            {"training": {"early_stopping": {"metric": "r2"}}},
+            (
+                "training.early_stopping.metric",
+                "no metric 'r2' for classification; choose from accuracy, macro_f1, log_loss, loss",
+            ),
+        ),
+    ],
+    ids=str,
+)
+def test_messages(sections, problem):
+    assert problems_of(**sections) == [problem]
+
+
+def test_judging_needs_validation_rows():
+    needs = "needs validation rows, but there are none; set data.split.validation or data.path.validation"
+    nothing_held_out = DataShape(5, (), 1, "regression", (100, 0, 10))
+    sections = {"checkpoint": {"best": "rmse"}, "training": {"early_stopping": {"metric": "loss"}}}
+    assert problems_of(nothing_held_out, **sections) == [
+        ("checkpoint.best", needs),
+        ("training.early_stopping.metric", needs),
+    ]
+    assert problems_of(NUMBERS, **sections) == []
+
+
+def test_all_problems_come_together():
+    found = problems_of(parallel={"stages": 9, "recompute": 9}, checkpoint={"best": "rmse"}, lr_schedule={"warmup_steps": 99})
+    assert [key for key, _ in found] == [
+        "parallel.stages",
+        "parallel.recompute",
+        "checkpoint.best",
+        "lr_schedule.warmup_steps",
+    ]

@@ -1,0 +1,172 @@
+"""Batches: every row counts once, in an order of its own, and nobody reads what they do not need."""
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from pipemlp.data import batch_positions
+from pipemlp.engine.pipeline import Place
+from pipemlp.planning.plan import Plan
+from pipemlp.planning.shapes import DataShape
+from pipemlp.training.batches import BatchLoader
+
+CPU = torch.device("cpu")
+GRIDS = [(1, 1), (1, 4), (2, 1), (2, 2), (3, 4), (4, 3)]
+"""Replicas x micro-batches; 24 rows in a batch."""
+BATCH = 24
+
+
+@dataclass
+class Rows:
+    """Data whose every value is the number of its row; notes what is read."""
+
+    num_rows: tuple[int, int, int]
+    row_weight: float = 1.0
+    reads: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def shape(self) -> DataShape:
+        return DataShape(1, (3,), 1, "regression", self.num_rows)
+
+    def inputs(self, split, positions):
+        self.reads.append(("inputs", split))
+        return positions[:, None].astype(np.float32), positions[:, None] % 3
+
+    def targets(self, split, positions):
+        self.reads.append(("targets", split))
+        weights = np.where(positions % 2, self.row_weight, 1.0).astype(np.float32)
+        return positions[:, None].astype(np.float32), weights
+
+
+def loader_of(data, *, stage=0, num_stages=1, replica=0, replicas=1, micro_batches=1, seed=7, batch=BATCH):
+    rows = batch // (replicas * micro_batches)
+    plan = Plan((), num_stages, replicas, micro_batches, rows, "1f1b", 0, 0, (), 0.0, ())
+    return BatchLoader(data, plan, Place(stage, num_stages, replica, replicas), seed=seed, device=CPU)
+
+
+def epoch_of(data, replicas, micro_batches, epoch=0, **changes):
+    """For each step of an epoch, and replica, its micro-batches."""
+    num_steps = -(-data.num_rows[0] // BATCH)
+    loaders = [
+        loader_of(data, replica=r, replicas=replicas, micro_batches=micro_batches, **changes) for r in range(replicas)
+    ]
+    batches = [
+        [list(batch) for batch in loader.training_batches((epoch, step) for step in range(num_steps))]
+        for loader in loaders
+    ]
+    return list(zip(*batches, strict=True))
+
+
+def flat(step):
+    """Rows and weights of a step over replicas and micro-batches."""
+    labels = [labels for replica in step for _, labels in replica]
+    return torch.cat([target[:, 0] for target, _ in labels]), torch.cat([weight for _, weight in labels])
+
+
+@pytest.mark.parametrize(("replicas", "micro_batches"), GRIDS)
+@pytest.mark.parametrize("num_rows", [1, 23, 24, 25, 50, 61, 71, 96])
+def test_an_epoch_counts_every_row_once_and_weights_average_to_one(replicas, micro_batches, num_rows):
+    counted = []
+    for step in epoch_of(Rows((num_rows, 0, 0)), replicas, micro_batches):
+        rows, weights = flat(step)
+        assert len(rows) == BATCH
+        assert float(weights.double().sum()) == pytest.approx(replicas * micro_batches, rel=1e-6)
+        assert len(set(weights[weights > 0].tolist())) == 1
+        counted += rows[weights > 0].int().tolist()
+    assert sorted(counted) == list(range(num_rows))
+
+
+def test_a_replica_may_hold_padding_only():
+    (_, (first, second)) = epoch_of(Rows((BATCH + 5, 0, 0)), 2, 2)
+    assert [int((weight > 0).sum()) for _, (_, weight) in first] == [5, 0]
+    assert [int((weight > 0).sum()) for _, (_, weight) in second] == [0, 0]
+    assert all(torch.isfinite(inputs[0]).all() for inputs, _ in second)
+
+
+def test_the_order_is_that_of_the_sampler_however_the_run_is_parallelised():
+    data = Rows((61, 0, 0))
+    for (replicas, micro_batches), epoch in product(GRIDS, (0, 3)):
+        for index, step in enumerate(epoch_of(data, replicas, micro_batches, epoch)):
+            rows, weights = flat(step)
+            assert rows[weights > 0].int().tolist() == batch_positions(61, 7, epoch, index, BATCH).tolist()
+
+
+def test_inputs_and_targets_of_different_stages_are_of_the_same_rows():
+    data = Rows((61, 0, 0))
+    for replica in range(2):
+        first, last = (
+            loader_of(data, stage=stage, num_stages=3, replica=replica, replicas=2, micro_batches=3) for stage in (0, 2)
+        )
+        steps = [(1, step) for step in range(3)]
+        for inputs, labels in zip(first.training_batches(steps), last.training_batches(steps), strict=True):
+            for ((numeric, categorical), nothing), (nothing_too, (target, _)) in zip(inputs, labels, strict=True):
+                assert nothing is None and nothing_too is None
+                assert torch.equal(numeric, target)
+                assert torch.equal(categorical[:, 0], numeric[:, 0].long() % 3)
+                assert (numeric.dtype, categorical.dtype) == (torch.float32, torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("stage", "read"), [(0, {"inputs"}), (1, set()), (2, {"targets"})], ids=["first", "middle", "last"]
+)
+def test_only_the_ends_read(stage, read):
+    data = Rows((61, 30, 0))
+    loader = loader_of(data, stage=stage, num_stages=3)
+    batches = [list(batch) for batch in loader.training_batches([(0, 0), (0, 1), (0, 2)])]
+    batches += [list(batch) for batch in loader.evaluation_batches("validation")]
+    assert len(batches) == 5
+    assert {what for what, _ in data.reads} == read
+    assert all(batch == [] for batch in batches) == (stage == 1)
+
+
+def test_sample_weights_multiply():
+    (step,) = epoch_of(Rows((20, 0, 0), row_weight=2.5), 2, 3)
+    rows, weights = flat(step)
+    unit = 6 / 20
+    expected = [unit * (2.5 if row % 2 else 1.0) for row in rows[weights > 0].int().tolist()]
+    assert weights[weights > 0].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("replicas", "micro_batches"), GRIDS)
+@pytest.mark.parametrize("num_rows", [1, 24, 37, 50])
+def test_evaluation_covers_each_row_once_in_order(replicas, micro_batches, num_rows):
+    data = Rows((5, 0, num_rows), row_weight=3.0)
+    found = {}
+    for replica in range(replicas):
+        loader = loader_of(data, replica=replica, replicas=replicas, micro_batches=micro_batches)
+        assert loader.num_rows("test") == num_rows
+        real_rows = list(loader.own_real_rows("test"))
+        parts = [labels for batch in loader.evaluation_batches("test") for _, labels in batch]
+        assert len(real_rows) == len(parts)
+        for num_real, (target, weight) in zip(real_rows, parts, strict=True):
+            rows = target[:num_real, 0].int().tolist()
+            assert weight[:num_real].tolist() == [3.0 if row % 2 else 1.0 for row in rows]
+            assert weight[num_real:].count_nonzero() == 0
+            found.update(dict.fromkeys(rows, replica))
+            assert rows == sorted(rows)
+    assert sorted(found) == list(range(num_rows))
+    assert {split for _, split in data.reads} == {"test"}
+
+
+def test_an_empty_split_has_no_batches():
+    loader = loader_of(Rows((5, 0, 0)))
+    assert list(loader.evaluation_batches("validation")) == list(loader.own_real_rows("validation")) == []
+
+
+def test_a_mistake_while_reading_reaches_the_training():
+    class Damaged(Rows):
+        def inputs(self, split, positions):
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(loader_of(Damaged((50, 0, 0))).training_batches([(0, 0), (0, 1)]))
+
+
+def test_a_run_that_stops_early_leaves_no_thread():
+    batches = loader_of(Rows((96, 0, 0))).training_batches((0, step) for step in range(4))
+    next(batches)
+    batches.close()
+    assert list(batches) == []
