@@ -107,12 +107,13 @@ def _stage_input(layer: LayerDescription, rows: int) -> object:
 
 
 def held_by_engine(model: dict, plan: Plan, optimizer: OptimizerConfig, precision: str) -> Held:
-    """Body: two training batches, counted in the second, when every buffer and state exists."""
+    """Body: two training batches, counted in the second, when every buffer and state exist."""
+    loss = build_loss(Mse())
     pipeline = Pipeline(
         layers_of(model),
         plan,
         optimizer=optimizer,
-        loss=lambda outputs, labels, loss=build_loss(Mse()): loss(outputs, *labels),
+        loss=lambda outputs, labels: loss(outputs, *labels),
         clip_norm=None,
         precision=precision,
         seed=0,

@@ -45,8 +45,9 @@ def conclude(run_dir: Path, before: RunStatus | None, outcome: Outcome) -> int:
         return PREEMPTED_EXIT_CODE if status.exit_code is None else status.exit_code
     if status.state == "failed":
         if not status.own and _killed_rank(outcome) is not None:
-            # The others only saw a peer leave; the launcher knows that it was killed, and by what.
-            _record(run_dir, f"{message} ({status.message})", status.exit_code or exit_code)
+            # The others only saw a peer leave, or were ended for it; the launcher knows that it was killed, by what.
+            _record(run_dir, f"{message} ({status.message})", exit_code)
+            return exit_code
         return status.exit_code or _RUN_FAILED_EXIT_CODE
     _record(run_dir, message, exit_code)
     return exit_code

@@ -60,7 +60,7 @@ def predict_file(run: Run, source: Path, output: Path) -> int:
         ConfigError: unknown ending, or the output is the input.
         DataError: a row that the model cannot take, named; nothing is written then.
     """
-    if source.absolute() == output.absolute():
+    if source.resolve() == output.resolve():
         raise ConfigError(f"--output {output}: is the input; name another file")
     model, device = _ready(load_trained_model(run.dir))
     learned = model.preprocessing

@@ -14,7 +14,7 @@ from pipemlp.launching.ports import check_port, free_port
 from pipemlp.launching.supervise import run_launcher
 from pipemlp.training.relay import shown_output
 from pipemlp.training.run_directory import CONFIG_FILE, RUN_DIR_VARIABLE
-from pipemlp.training.startup import prepare_locally
+from pipemlp.training.startup import begin, prepare_locally
 
 PATIENCE_SECONDS = 2.0
 
@@ -33,11 +33,14 @@ def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
     Raises:
         UserError: for everything that can be known before the processes start.
     """
-    preparation, run_dir = prepare_locally(config, _Patience())
-    for note in preparation.notes:
-        print(note)
+    preparation = prepare_locally(config, _Patience())
     plan = preparation.plan
     device = preparation.config.run.device
+    devices = visible_devices(plan.num_ranks) if device == "cuda" else None
+    port = _port()
+    run_dir = begin(preparation)
+    for note in preparation.notes:
+        print(note)
     print(
         f"{run_dir}: {plan.num_stages} stages x {plan.num_replicas} replicas on {device}, "
         f"{sum(plan.num_parameters):,} parameters, {preparation.budget.num_steps} steps",
@@ -46,9 +49,9 @@ def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
     command = local_command(
         run_dir / CONFIG_FILE,
         plan.num_ranks,
-        _port(),
+        port,
         arguments=_plugin_arguments(plugins),
-        devices=visible_devices(plan.num_ranks) if device == "cuda" else None,
+        devices=devices,
     )
     environment = launcher_environment(device) | {RUN_DIR_VARIABLE: str(run_dir)}
     with shown_output() as output:

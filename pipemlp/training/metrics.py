@@ -54,7 +54,7 @@ class _Decided(torchmetrics.Metric):
     """Feeds decisions, logit above 0; torchmetrics would take a batch of logits within 0..1 for probabilities."""
 
     def update(self, outputs: torch.Tensor, target: torch.Tensor) -> None:
-        super().update((outputs > 0).long(), target)
+        super().update((outputs > 0).long(), target)  # type: ignore[safe-super]
 
 
 class _LabelAccuracy(_Decided, classification.BinaryAccuracy):

@@ -30,13 +30,17 @@ def resolve_machine(preparation: Preparation, num_local_ranks: int) -> Preparati
     return replace(preparation, config=preparation.config.model_copy(update={"run": section}))
 
 
-def prepare_locally(config: RunConfig, progress: Progress | None = None) -> tuple[Preparation, Path]:
-    """Prepare a run whose processes all start on this machine, and make its directory."""
+def prepare_locally(config: RunConfig, progress: Progress | None = None) -> Preparation:
+    """Prepare a run whose processes all start on this machine."""
     preparation = prepare_run(config, progress)
-    preparation = resolve_machine(preparation, preparation.plan.num_ranks)
+    return resolve_machine(preparation, preparation.plan.num_ranks)
+
+
+def begin(preparation: Preparation) -> Path:
+    """Make the run's directory, with what is known before the first step; last, when nothing speaks against it."""
     run_dir = create_run_directory(preparation.config)
     write_start(run_dir, preparation.config, preparation.plan)
-    return preparation, run_dir
+    return run_dir
 
 
 def prepare_first_worker(
@@ -47,11 +51,7 @@ def prepare_first_worker(
     preparation = prepare_run(load_config(config_path, overrides))
     check_world_size(environment.world_size, preparation.plan.num_stages, preparation.plan.num_replicas)
     preparation = resolve_machine(preparation, environment.local_world_size)
-    if given is not None:
-        return preparation, Path(given)
-    run_dir = create_run_directory(preparation.config)
-    write_start(run_dir, preparation.config, preparation.plan)
-    return preparation, run_dir
+    return preparation, begin(preparation) if given is None else Path(given)
 
 
 def check_other_worker(config_path: Path, overrides: Sequence[str], environment: WorkerEnvironment) -> RunConfig:

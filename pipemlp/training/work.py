@@ -46,7 +46,8 @@ def work(config_path: Path, overrides: Sequence[str], environment: WorkerEnviron
         os.environ["DS_ACCELERATOR"] = device
         from pipemlp.training.worker import run_worker
 
-        run_worker(prepared, environment, device, config.fault.timeout_seconds, life.terminal)
+        timeout_seconds = config.fault.timeout_seconds
+        run_worker(prepared, environment, device, timeout_seconds, life.terminal.file, life.learn_run_dir)
     except BaseException as error:
         fail(error, terminal=life.terminal, run_dir=life.run_dir, rank=environment.rank)
     os._exit(0)

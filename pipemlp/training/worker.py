@@ -1,7 +1,9 @@
 """One process of a run, from joining the others to the trained model on disk."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import torch
 import torch.distributed as dist
@@ -19,7 +21,6 @@ from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import describe_layers
 from pipemlp.planning.plan import make_plan
 from pipemlp.training.batches import BatchLoader
-from pipemlp.training.output import Terminal
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.startup import message_to_others
 from pipemlp.training.trainer import Outcome, Trainer, Watcher
@@ -31,15 +32,21 @@ def run_worker(
     environment: WorkerEnvironment,
     device_name: str,
     timeout_seconds: float,
-    terminal: Terminal,
+    terminal: TextIO,
+    learn_run_dir: Callable[[Path], None],
 ) -> Path:
-    """Train; returns the run directory. `prepared` is given on rank 0, which tells the others."""
+    """Train; returns the run directory. `prepared` is given on rank 0, which tells the others.
+
+    Args:
+        terminal: for what the user should see.
+        learn_run_dir: told the run directory as soon as this rank knows it.
+    """
     if device_name == "cuda" and not torch.cuda.is_available():
         raise ClusterError("run.device is cuda, but torch finds no GPU; set run.device=cpu, or check the driver")
     device = torch.device("cuda", environment.local_rank) if device_name == "cuda" else torch.device("cpu")
     join_processes(device_name, environment.local_rank, timeout_seconds)
     preparation, run_dir = _share(prepared, device)
-    terminal.log_to(run_dir, environment.rank)
+    learn_run_dir(run_dir)
     config = preparation.config
     torch.set_num_threads(int(config.run.threads))
     pipeline = Pipeline(
@@ -55,7 +62,7 @@ def run_worker(
     loader = BatchLoader(preparation.data, preparation.plan, pipeline.place, seed=config.run.seed, device=device)
     watcher: Watcher = SilentWatcher()
     if environment.rank == 0:
-        watcher = FirstRankWatcher(run_dir, preparation, terminal.file)
+        watcher = FirstRankWatcher(run_dir, preparation, terminal)
     outcome = Trainer(preparation, pipeline, loader, device, watcher).run()
     save_model(run_dir, preparation, pipeline, outcome)
     leave_processes()

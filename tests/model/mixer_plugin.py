@@ -3,7 +3,9 @@
 Use it with `pipemlp train CONFIG --plugin mixer_plugin`, and in the config
 
     model:
-      hidden: {width: 1024, depth: 8}             # 16 tokens x 64 channels
+      hidden:
+        - {width: 1024, block: plain}             # to the mixers' width, which they keep
+        - {width: 1024, repeat: 8}                # 16 tokens x 64 channels
       block: {name: mixer, tokens: 16}
 
 Source: Tolstikhin et al., 2021 (https://arxiv.org/abs/2105.01601), with one product for each direction.

@@ -65,11 +65,14 @@ def test_the_nearest_batch_sizes_are_valid_and_nearest(batch, replicas, micro_ba
 
 def test_nothing_to_say_of_a_good_configuration():
     assert problems_of() == []
-    assert problems_of(
-        parallel={"stages": 3, "partition": [0, 2, 3, 4], "recompute": 4},
-        training={"early_stopping": {"metric": "accuracy"}},
-        checkpoint={"best": "loss"},
-    ) == []
+    assert (
+        problems_of(
+            parallel={"stages": 3, "partition": [0, 2, 3, 4], "recompute": 4},
+            training={"early_stopping": {"metric": "accuracy"}},
+            checkpoint={"best": "loss"},
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,9 @@ def test_judging_needs_validation_rows():
 
 
 def test_all_problems_come_together():
-    found = problems_of(parallel={"stages": 9, "recompute": 9}, checkpoint={"best": "rmse"}, lr_schedule={"warmup_steps": 99})
+    found = problems_of(
+        parallel={"stages": 9, "recompute": 9}, checkpoint={"best": "rmse"}, lr_schedule={"warmup_steps": 99}
+    )
     assert [key for key, _ in found] == [
         "parallel.stages",
         "parallel.recompute",

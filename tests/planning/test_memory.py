@@ -48,7 +48,9 @@ def test_activations_are_within_ten_percent_on_every_stage(case):
             assert expected == pytest.approx(held, rel=0.1), (stage, in_flight)
 
 
-def engine_against_estimate(run_on_ranks, optimizer: str, precision: str = "fp32", zero_stage: int = 0, replicas: int = 1):
+def engine_against_estimate(
+    run_on_ranks, optimizer: str, precision: str = "fp32", zero_stage: int = 0, replicas: int = 1
+):
     """(held, estimate, bytes of the engine's lasting receive buffers) of each of two ranks."""
     model = {"hidden": {"width": 64, "depth": 8}, "block": "residual", "norm": "layer", "activation": "gelu"}
     layers, stages = layers_of(model), 2 // replicas
@@ -90,9 +92,5 @@ def test_states_and_activations_of_the_engine_with_zero_1(precision, replicas, r
 def test_the_total_is_the_sum():
     part = estimate(layers_of({"hidden": [64, 64]}), 0, 1, 1)
     assert part.total_bytes == (
-        part.parameter_bytes
-        + part.gradient_bytes
-        + part.optimizer_bytes
-        + part.activation_bytes
-        + part.buffer_bytes
+        part.parameter_bytes + part.gradient_bytes + part.optimizer_bytes + part.activation_bytes + part.buffer_bytes
     )

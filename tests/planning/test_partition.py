@@ -23,10 +23,8 @@ def loads(weights, boundaries):
 
 def best_bottleneck(weights, num_stages):
     """By trying every cut that leaves each stage a weight above zero."""
-    cuts = (
-        (0, *inner, len(weights)) for inner in combinations(range(1, len(weights)), num_stages - 1)
-    )
-    return min((max(loads(weights, cut)) for cut in cuts if all(load > 0 for load in loads(weights, cut))))
+    cuts = ((0, *inner, len(weights)) for inner in combinations(range(1, len(weights)), num_stages - 1))
+    return min(max(loads(weights, cut)) for cut in cuts if all(load > 0 for load in loads(weights, cut)))
 
 
 def test_minimax_is_as_good_as_trying_every_cut():

@@ -87,7 +87,10 @@ GIVEN = {"loss": "mse", "training": {"epochs": 1}, "evaluation": {"metrics": ["r
         ({}, ("parallel.micro_batches: 1",)),
         ({"parallel": {"stages": 4}}, ("parallel.micro_batches: 16",)),
         ({"parallel": {"stages": 3}}, ("parallel.micro_batches: 8",)),  # 12 does not divide 64; 8 and 16 are as near
-        ({"parallel": {"micro_batches": 2}, "training": {}}, ("training.epochs: 10, as neither epochs nor steps is given",)),
+        (
+            {"parallel": {"micro_batches": 2}, "training": {}},
+            ("training.epochs: 10, as neither epochs nor steps is given",),
+        ),
         (
             {"parallel": {"micro_batches": 2}, "precision": "bf16"},
             ("parallel.zero_stage: 1, because DeepSpeed accumulates and reduces bf16 gradients in float32 only then",),

@@ -55,7 +55,9 @@ def by_scikit_learn(task: str, width: int) -> dict[str, float]:
     labels = range(width)
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     tops = {
-        f"top_{k}_accuracy": sklearn.top_k_accuracy_score(truth, logits, k=k, labels=labels) for k in (3, 5) if k < width
+        f"top_{k}_accuracy": sklearn.top_k_accuracy_score(truth, logits, k=k, labels=labels)
+        for k in (3, 5)
+        if k < width
     }
     return (
         loss
