@@ -113,8 +113,11 @@ def by_pipeline(case: Case) -> Trace:
 
 
 def in_one_process(case: Case, sums: torch.dtype = torch.float32) -> Trace:
-    """Each micro-batch forward and backward in bf16; gradients added up in `sums`, weights kept in float32."""
-    exact = build_model(case.layers(), SEED)
+    """Each micro-batch forward and backward in bf16; gradients added up in `sums`, weights kept in float32.
+
+    The float32 weights begin where DeepSpeed begins: at the initial ones rounded to bf16.
+    """
+    exact = build_model(case.layers(), SEED).to(torch.bfloat16).float()
     optimizer = torch.optim.SGD(exact.parameters(), lr=case.optimizer().lr, momentum=case.optimizer().momentum)
     loss = build_loss(Mse())
     num_slices = case.replicas * case.micro_batches
@@ -129,7 +132,7 @@ def in_one_process(case: Case, sums: torch.dtype = torch.float32) -> Trace:
             value = loss(model(numeric), target, weight)
             model.zero_grad()
             value.backward()
-            total += float(value)
+            total += float(value.detach())
             for name, parameter in model.named_parameters():
                 added[name] += parameter.grad.to(sums)
         trace.losses.append(total / num_slices)

@@ -8,11 +8,14 @@ The network permutes a power-of-four domain; feeding values outside the rows bac
 bijection of the rows (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from pipemlp.data.origins.mixing import derive_key, mix
 
 _NUM_ROUNDS = 8
+_WINDOW_SLOTS = 8192
 
 
 class Permutation:
@@ -79,5 +82,17 @@ def batch_positions(num_rows: int, seed: int, epoch: int, step_in_epoch: int, gl
     if not 0 <= step_in_epoch < steps_per_epoch(num_rows, global_batch_size):
         raise IndexError(f"step {step_in_epoch} of {steps_per_epoch(num_rows, global_batch_size)} steps in an epoch")
     start = step_in_epoch * global_batch_size
-    slots = np.arange(start, min(start + global_batch_size, num_rows), dtype=np.int64)
+    stop = min(start + global_batch_size, num_rows)
+    windows = [
+        _window(num_rows, seed, epoch, index) for index in range(start // _WINDOW_SLOTS, -(-stop // _WINDOW_SLOTS))
+    ]
+    offset = start // _WINDOW_SLOTS * _WINDOW_SLOTS
+    return np.concatenate(windows)[start - offset : stop - offset]
+
+
+@lru_cache(maxsize=4)
+def _window(num_rows: int, seed: int, epoch: int, index: int) -> np.ndarray:
+    """Where a stretch of slots goes: for small batches, the calls would cost more than the numbers."""
+    start = index * _WINDOW_SLOTS
+    slots = np.arange(start, min(start + _WINDOW_SLOTS, num_rows), dtype=np.int64)
     return Permutation(num_rows, seed, epoch).forward(slots)

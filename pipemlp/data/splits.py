@@ -6,6 +6,7 @@ validation rows, the rest is trained on, so that the test rows stay when the sha
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from pipemlp.config.data import Split as SplitConfig
 from pipemlp.data.origins.source import SPLITS, Split
 from pipemlp.data.sampler import Permutation
 from pipemlp.data.table import BLOCK_ROWS, Table
+
+_MOST_STORED = 2**18
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,16 @@ class Part:
 
     def rows(self, places: np.ndarray) -> np.ndarray:
         """The table's rows at `places`, int64."""
-        indices = places if self.order is None else self.order.forward(places)
+        indices = self._all_indices[places] if self.num_kept <= _MOST_STORED else self._indices(places)
         return indices if self.kept is None else self.kept[indices].astype(np.int64)
+
+    def _indices(self, places: np.ndarray) -> np.ndarray:
+        return places if self.order is None else self.order.forward(places)
+
+    @cached_property
+    def _all_indices(self) -> np.ndarray:
+        """The order of a small part, stored: for small batches, computing it would cost more than looking it up."""
+        return self._indices(np.arange(self.num_kept, dtype=np.int64))
 
     def is_training(self, indices: np.ndarray) -> np.ndarray:
         """Whether kept rows, by index, are trained on: bool [n]."""

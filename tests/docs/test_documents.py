@@ -1,8 +1,8 @@
-"""The documents are true: their commands and code run, their links lead somewhere, their keys exist, their messages are said.
+"""The documents are true: commands and code run, links lead somewhere, keys exist, messages are what is said.
 
-Blocks marked yaml become files (named by their first comment), with few epochs; bash and python blocks then run in the order of
-the page. What needs a fresh environment, several machines or SLURM (launch/*, pip) is checked for its files only, and
-`deepspeed` and `torchrun` for starting what `pipemlp train` starts; tests/launching runs those parts.
+Blocks marked yaml become files (named by their first comment), with few epochs; bash and python blocks then run in
+the order of the page. What needs a fresh environment, several machines or SLURM (launch/*, pip) is checked for its
+files only, and `deepspeed` and `torchrun` for starting what `pipemlp train` starts.
 """
 
 import os
@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> None:
 
 
 def check_launcher(words: list[str], monkeypatch, capsys) -> None:
-    """A command that needs more than this machine: what it names is there, and it starts as many processes as needed."""
+    """A command that needs more than this machine: what it names is there, and it starts as many processes as due."""
     for word in words[1:]:
         if re.match(r"(launch|configs)/", word):
             assert (ROOT / word).exists(), word

@@ -87,7 +87,7 @@ def test_many_small_equal_gradients_all_count(traces):
     stuck = in_one_process(case, sums=torch.bfloat16)
     for name, value in whole(traces(case), "gradients", 0).items():
         assert deviation(value, one.gradients[0][name]) < 512 * 2**-24, name
-        assert deviation(stuck.gradients[0][name], one.gradients[0][name]) > 0.4, name
+        assert deviation(stuck.gradients[0][name], one.gradients[0][name]) > 0.25, name
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids)

@@ -1,6 +1,6 @@
 """The layers of one stage as DeepSpeed's PipelineModule, cut where the plan says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from deepspeed.pipe import PipelineModule
@@ -31,6 +31,7 @@ class StageModule(PipelineModule):
         self._dtype = dtype
         self._step = 0
         self._next_micro_batch = 0
+        self._named_parameters: tuple[tuple[str, torch.nn.Parameter], ...] = ()
         topology = PipeDataParallelTopology(num_pp=plan.num_stages, num_dp=plan.num_replicas)
         super().__init__(layers=layers, topology=topology, loss_fn=loss)
         self._first_row = self._grid.get_data_parallel_rank() * plan.num_micro_batches * plan.micro_batch_rows
@@ -49,6 +50,20 @@ class StageModule(PipelineModule):
             parameter.ds_pipe_replicated = False
             # fp32 with ZeRO 0 clips by the first stage's norm only, unless every parameter says this
             parameter.model_parallel = True
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """As ever, but walked once: DeepSpeed asks several times per step, and they stay the same objects."""
+        if prefix or not recurse or not remove_duplicate:
+            return super().named_parameters(prefix, recurse, remove_duplicate)
+        if not self._named_parameters:
+            self._named_parameters = tuple(super().named_parameters())
+        return iter(self._named_parameters)
+
+    def train(self, mode: bool = True) -> "StageModule":
+        """As ever, but only where it changes something: DeepSpeed calls it at every step."""
+        return self if self.training == mode else super().train(mode)
 
     def begin_batch(self, step: int) -> None:
         """Note the step whose micro-batches are about to come."""
