@@ -115,8 +115,18 @@ def by_pipeline(case: Case) -> Trace:
 def in_one_process(case: Case, sums: torch.dtype = torch.float32) -> Trace:
     """Each micro-batch forward and backward in bf16; gradients added up in `sums`, weights kept in float32.
 
-    The float32 weights begin where DeepSpeed begins: at the initial ones rounded to bf16.
+    The float32 weights begin where DeepSpeed begins: at the initial ones rounded to bf16. One thread, as on a rank:
+    with more, norms sum their bf16 gradients in another order.
     """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _in_one_thread(case, sums)
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _in_one_thread(case: Case, sums: torch.dtype) -> Trace:
     exact = build_model(case.layers(), SEED).to(torch.bfloat16).float()
     optimizer = torch.optim.SGD(exact.parameters(), lr=case.optimizer().lr, momentum=case.optimizer().momentum)
     loss = build_loss(Mse())

@@ -33,17 +33,20 @@ def output_of(command: str, folder: Path) -> list[str]:
     arguments = [sys.executable, "-m", *command.split()]
     environment = os.environ | {"COLUMNS": str(WIDTH + len(str(folder))), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    return [_relative(line, f"{folder}/").rstrip() for line in done.stdout.splitlines()]
+    return list(relative([line.rstrip() for line in done.stdout.splitlines()], f"{folder}/"))
 
 
-def _relative(line: str, prefix: str) -> str:
-    """Paths without the folder, and the frame of the table drawn in by as much."""
-    if line[:1] in "┌└" and line[1:2] == "─":
-        return line[: -len(prefix) - 1] + line[-1]
-    if line.startswith("│"):
-        content = line[:-1].replace(prefix, "").rstrip()
-        return content.ljust(len(line) - len(prefix) - 1) + "│"
-    return line.replace(prefix, "")
+def relative(lines: list[str], prefix: str) -> Iterator[str]:
+    """Lines without the folder's path, and the frame of the table drawn in as far as its rows allow."""
+    rows = {line: line[:-1].replace(prefix, "").rstrip() + " " for line in lines if line.startswith("│")}
+    width = max(map(len, rows.values()), default=0)
+    for line in lines:
+        if line in rows:
+            yield rows[line].ljust(width) + "│"
+        elif line[:2] in ("┌─", "└─"):
+            yield line[:width].ljust(width, "─") + line[-1]
+        else:
+            yield line.replace(prefix, "")
 
 
 def shortened(lines: list[str]) -> Iterator[str]:

@@ -40,7 +40,10 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "too few boundaries": ("parallel: {stages: 2, partition: [0, 4]}", "a.yaml:4: parallel.partition: "),
     "label dtype against loss": ("loss: binary_cross_entropy", "a.yaml:4: loss: binary_cross_entropy: "),
     "no such metric": ("evaluation: {metrics: [rmse]}", "a.yaml:4: evaluation.metrics: no metric 'rmse'"),
-    "warm-up longer than the run": ("lr_schedule: {warmup_steps: 50}", "lr_schedule.warmup_steps: 50 warm-up steps, but"),
+    "warm-up longer than the run": (
+        "lr_schedule: {warmup_steps: 50}",
+        "lr_schedule.warmup_steps: 50 warm-up steps, but",
+    ),
     "no such parent": ("extends: none.yaml", "none.yaml"),
 }
 OVERRIDES: dict[str, tuple[list[str], str]] = {
@@ -51,7 +54,10 @@ OVERRIDES: dict[str, tuple[list[str], str]] = {
     ),
     "class weights": (["loss.name=cross_entropy", "loss.class_weights=[1, 2]"], "loss.class_weights: 2 weights but 3"),
     "no value": (["parallel.stages"], "parallel.stages"),
-    "unknown source": (["data.source=digitz"], 'command line: data.source: unknown source "digitz"; did you mean digits?'),
+    "unknown source": (
+        ["data.source=digitz"],
+        'command line: data.source: unknown source "digitz"; did you mean digits?',
+    ),
     "source that reads no file": (["data.path=a.csv"], "data.path: a.csv: source teacher reads no file"),
 }
 
@@ -135,7 +141,11 @@ TABLES: dict[str, tuple[str | bytes | None, list[str], str]] = {
     ),
     "missing column": (HEADER + GOOD_ROWS, ["data.target=prize"], "no column 'prize'; did you mean 'price'?"),
     "ragged": (HEADER + GOOD_ROWS + "1,Bern\n", [], "data.path: t.csv: the header has 3 columns, but line 14 has 2"),
-    "text in a numeric column": (HEADER + GOOD_ROWS + "old,Bern,1\n", [], "line 14, column 'age': 'old' is not a number"),
+    "text in a numeric column": (
+        HEADER + GOOD_ROWS + "old,Bern,1\n",
+        [],
+        "line 14, column 'age': 'old' is not a number",
+    ),
     "missing value": (HEADER + GOOD_ROWS + ",Bern,1\n", [], "column 'age' has 1 missing value, at t.csv: line 14"),
     "NaN": (HEADER + GOOD_ROWS + "nan,Bern,1\n", [], "column 'age' has 1 missing value, at t.csv: line 14"),
     "infinity": (HEADER + GOOD_ROWS + "inf,Bern,1\n", [], "t.csv: line 14, column 'age': inf is not finite"),

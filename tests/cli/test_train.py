@@ -60,7 +60,15 @@ def relaunched(digits_run, tmp_path_factory) -> dict[str, Started]:
     """By hand: the resolved config of the first run with torchrun, the shipped one with deepspeed; side by side."""
     port = str(free_port())
     resolved = str(digits_run.dir / "config.resolved.yaml")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(free_port()),
+    ]
     commands = {
         "torchrun": [*torchrun, "-m", "pipemlp", "train", resolved],
         "deepspeed": [str(SCRIPTS / "deepspeed"), "--num_gpus", "2", "--master_port", port, "--module", "pipemlp"]
@@ -88,7 +96,8 @@ def test_another_launcher_gives_the_same_bits(digits_run, relaunched, launcher):
 
 def test_the_resolved_config_is_complete(digits_run, relaunched):
     first, again = (
-        load_config(run_dir / "config.resolved.yaml") for run_dir in (digits_run.dir, relaunched["torchrun"].folder / "run")
+        load_config(run_dir / "config.resolved.yaml")
+        for run_dir in (digits_run.dir, relaunched["torchrun"].folder / "run")
     )
     assert again == first
     assert "auto" not in (digits_run.dir / "config.resolved.yaml").read_text().replace("dir: auto", "")
@@ -105,5 +114,8 @@ def test_two_runs_never_share_a_place(digits_run, pipemlp):
     answer = pipemlp("train", DIGITS, f"run.dir={digits_run.dir}")
     assert answer.code == 2
     where = "command line: run.dir"
-    assert answer.err == f"pipemlp: {where}: {digits_run.dir}: holds another run; name a new folder, or leave run.dir out\n"
+    assert (
+        answer.err
+        == f"pipemlp: {where}: {digits_run.dir}: holds another run; name a new folder, or leave run.dir out\n"
+    )
     assert {path: path.stat().st_mtime_ns for path in digits_run.dir.rglob("*")} == before

@@ -42,6 +42,14 @@ def test_a_failure_has_its_own_code(tmp_path, exit_code):
     assert read_status(tmp_path).message == "why"
 
 
+def test_a_killed_rank_is_the_cause_even_when_the_launcher_ended_the_others_for_it(tmp_path):
+    report_failure(tmp_path, "ended by signal 15", 143, own=False)
+    assert conclude(tmp_path, None, Outcome(247, None, False, True)) == 6
+    status = read_status(tmp_path)
+    assert (status.exit_code, status.own) == (6, True)
+    assert status.message.startswith("a rank was killed by signal 9 (SIGKILL)")
+
+
 def test_a_failure_is_never_exit_code_zero(tmp_path):
     report_failure(tmp_path, "why", 0, own=True)
     assert conclude(tmp_path, None, Outcome(0, None, False, True)) == 6

@@ -1,5 +1,7 @@
 """bfloat16 in forward and backward only: gradients are accumulated and reduced in float32, weights kept in it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from bf16_bodies import Case, Trace, by_pipeline, in_one_process
@@ -83,7 +85,7 @@ def test_weights_after_several_steps(traces, case):
 def test_many_small_equal_gradients_all_count(traces):
     """512 equal gradients: a bf16 sum has 8 binary digits and stops growing at 256 times the first."""
     case = Case(1, micro_batches=512, micro_batch_rows=1, num_steps=1, equal_rows=True, hidden=(4,), norm="none")
-    one = in_one_process(Case(1, micro_batches=1, micro_batch_rows=1, num_steps=1, equal_rows=True, hidden=(4,), norm="none"))
+    one = in_one_process(replace(case, micro_batches=1))
     stuck = in_one_process(case, sums=torch.bfloat16)
     for name, value in whole(traces(case), "gradients", 0).items():
         assert deviation(value, one.gradients[0][name]) < 512 * 2**-24, name
