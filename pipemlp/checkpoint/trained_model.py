@@ -1,7 +1,9 @@
 """The trained model as a plain torch module: raw columns in, logits or values in the target's own units out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -49,6 +51,16 @@ class TrainedModel(nn.Module):
         if self.output_means.numel():
             outputs = outputs.double() * self.output_stds + self.output_means
         return outputs
+
+    def rows(self, columns: Mapping[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Columns by name, each [n] -> what `forward` takes: numeric [n, F] and category codes [n, C].
+
+        Raises:
+            DataError: naming the row and column that the model cannot take.
+        """
+        scaled, codes = self.preprocessing.transform_inputs(columns)
+        numeric = torch.from_numpy(scaled).to(self.input_means) * self.input_stds + self.input_means
+        return numeric, torch.from_numpy(codes).to(numeric.device)
 
 
 def load_trained_model(run_dir: Path) -> TrainedModel:

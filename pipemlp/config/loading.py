@@ -23,7 +23,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         ConfigError: with one line per problem, in the order of the file: `configs/a.yaml:12: parallel.stages: ...`.
     """
     file = os.fspath(path)
-    document = apply_overrides(read_with_parents(file), overrides, os.path.dirname(file))
+    document = apply_overrides(read_with_parents(file), overrides)
     origin = Origin(file, document.positions)
     problems = list(document.problems)
     config = None

@@ -66,6 +66,10 @@ def _characters(fault: Fault, name: str) -> str:
     return f"{number} character" if number == 1 else f"{number} characters"
 
 
+def _own(kind: str) -> str:
+    return "; your own are registered by --plugin MODULE" if kind in ("block", "loss", "source") else ""
+
+
 def _explain_choice(fault: Fault, values: Any) -> tuple[Key, str]:
     """An unknown name, no name, or something that cannot be a name."""
     annotation = annotation_at(fault.key, values)
@@ -78,7 +82,7 @@ def _explain_choice(fault: Fault, values: Any) -> tuple[Key, str]:
         if in_mapping:
             names = tuple(known for known in names if known != "auto")
         near = did_you_mean(name, names)
-        return key, f"unknown {kind} {show(name)}{near or '; known are ' + ', '.join(names)}"
+        return key, f"unknown {kind} {show(name)}{near or '; known are ' + ', '.join(names) + _own(kind)}"
     if in_mapping and "name" not in fault.value:
         return key, f"missing key; known names are {', '.join(name for name in names if name != 'auto')}"
     return key, f"{what(name)}; {describe(annotation) if not in_mapping else 'a name'} is expected"

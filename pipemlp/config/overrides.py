@@ -13,12 +13,11 @@ from pipemlp.config.scalars import plain_scalar
 _AT = Position(COMMAND_LINE)
 
 
-def apply_overrides(document: Document, overrides: Sequence[str], folder: str) -> Document:
+def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
     """`document` with the overrides laid over it; what is wrong with them is added to its problems.
 
     A value is a YAML 1.2 scalar taken whole (so `data.path=*.csv` needs no quotes), or a list, mapping or quoted
-    text if it begins like one. A relative `data.path` is meant from the current folder and turned to be relative
-    to `folder`, the config file's.
+    text if it begins like one. A relative `data.path` is meant from the current folder, and made absolute.
     """
     values: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -28,7 +27,7 @@ def apply_overrides(document: Document, overrides: Sequence[str], folder: str) -
             _set(values, key, value)
         except ValueError as error:
             problems.append(Problem((), str(error), _AT))
-    rebase(values, "", folder)
+    rebase(values, "", None)
     above = Document(values, dict.fromkeys(_keys(values, ()), _AT), (), tuple(problems))
     return lay_over(document, above)
 

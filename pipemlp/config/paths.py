@@ -7,18 +7,22 @@ from pipemlp.config.data import SplitPaths
 from pipemlp.config.root import RunConfig
 
 
-def rebase(values: dict[str, Any], old: str, new: str) -> None:
-    """Change relative paths of `data.path` from relative to folder `old` to relative to folder `new`, in place."""
+def rebase(values: dict[str, Any], old: str, new: str | None) -> None:
+    """Change relative paths of `data.path` from relative to folder `old` to relative to folder `new`, in place.
+
+    Without `new` they become absolute.
+    """
     data = values.get("data")
     if not isinstance(data, dict) or data.get("path") is None:
         return
-    if os.path.realpath(old or ".") == os.path.realpath(new or "."):
+    if new is not None and os.path.realpath(old or ".") == os.path.realpath(new or "."):
         return
 
     def moved(path: Any) -> Any:
         if not isinstance(path, str) or os.path.isabs(path):
             return path
-        return os.path.relpath(os.path.join(old, path), new or ".")
+        joined = os.path.join(old, path)
+        return os.path.abspath(joined) if new is None else os.path.relpath(joined, new or ".")
 
     path = data["path"]
     data["path"] = {split: moved(one) for split, one in path.items()} if isinstance(path, dict) else moved(path)

@@ -104,7 +104,7 @@ def _near(file: str) -> str:
     folder, name = os.path.split(file)
     if folder and not os.path.isdir(folder):
         return f"; there is no folder {folder} here ({os.getcwd()})"
-    near = difflib.get_close_matches(name, _yaml_files(folder), n=1)
+    near = difflib.get_close_matches(name, _yaml_files(folder), n=1, cutoff=0.8)
     return f"; did you mean {os.path.join(folder, near[0])}?" if near else ""
 
 

@@ -15,10 +15,13 @@ from pipemlp.config.section import Named
 
 KINDS = ("block", "loss", "metric", "source", "optimizer", "lr_schedule")
 _options: dict[str, dict[str, type[Named]]] = {kind: {} for kind in KINDS}
+_tasks: dict[str, str] = {}
 
 
-def register_name(kind: str, name: str, options: type[Named] | None = None) -> None:
+def register_name(kind: str, name: str, options: type[Named] | None = None, task: str | None = None) -> None:
     """Allow `name` for `kind`; `options` is the model of its keys (none but `name` when left out).
+
+    `task` says of a plug-in's loss what its target is: regression, classification or multilabel.
 
     Raises:
         ValueError: if the name is taken by something else.
@@ -30,11 +33,18 @@ def register_name(kind: str, name: str, options: type[Named] | None = None) -> N
         fields: dict[str, Any] = {"name": (Literal[name], name)}
         options = create_model(f"{name.title()}Options", __base__=Named, __doc__="Registered by a plug-in.", **fields)
     _options[kind][name] = options
+    if task is not None:
+        _tasks[name] = task
 
 
 def names_of(kind: str) -> tuple[str, ...]:
     """All names that a configuration may use for `kind`, in order of registration."""
     return tuple(_options[kind])
+
+
+def task_of_loss_name(name: str) -> str | None:
+    """The task of a registered loss; None for a built-in one."""
+    return _tasks.get(name)
 
 
 def options_of(kind: str, name: str) -> type[Named]:

@@ -31,11 +31,11 @@ class Problems:
             raise DataError(self._data)
 
 
-def listing(names: Iterable[object]) -> str:
-    """Names for a message: the first twenty, and how many more."""
+def listing(names: Iterable[object], most_shown: int = _MOST_SHOWN) -> str:
+    """Names for a message: the first ones, and how many more."""
     texts = [str(name) for name in names]
-    more = f", ... ({len(texts)} in all)" if len(texts) > _MOST_SHOWN else ""
-    return ", ".join(texts[:_MOST_SHOWN]) + more
+    more = f", ... ({len(texts)} in all)" if len(texts) > most_shown else ""
+    return ", ".join(texts[:most_shown]) + more
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -44,6 +44,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 row`, `3 rows`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """`1 row`, `3 rows`; `plural` is what the noun takes."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{plural}"

@@ -25,7 +25,8 @@ def local_command(
     `arguments` follow CONFIG after `train`. `devices` are GPU numbers, one per process; None takes the first ones
     (and is right for CPUs). Raises ConfigError for a CONFIG that would be read as an option.
     """
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", _NO_HOSTFILE, "--quiet"]
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", _NO_HOSTFILE]
+    command += ["--log_level", "critical"]  # its last words on a failure repeat the command, not the cause
     command += _resources(num_processes, devices)
     command += ["--master_port", str(master_port)]
     return command + _worker_arguments(config_file, arguments)

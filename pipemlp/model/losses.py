@@ -85,7 +85,7 @@ def register_loss(name: str, *, task: Task, options: type[Named] | None = None) 
     Raises:
         ValueError: if the name is taken.
     """
-    register_name("loss", name, options)
+    register_name("loss", name, options, task)
 
     def enter(rows: RowLosses) -> RowLosses:
         _losses[name] = (rows, task)

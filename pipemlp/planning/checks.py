@@ -36,12 +36,15 @@ def plan_problems(config: RunConfig, layers: Sequence[LayerDescription], shape: 
     """Everything that depends on the layers and the data's shape."""
     yield from _cut_problems(config, layers)
     yield from _metric_problems(config, shape)
-    budget = budget_of(config, shape.num_rows[0])
-    if config.lr_schedule.warmup_steps >= budget.num_steps:
+
+
+def plan_notes(config: RunConfig, shape: DataShape) -> Iterator[str]:
+    """What works, but is probably not meant."""
+    budget, warmup = budget_of(config, shape.num_rows[0]), config.lr_schedule.warmup_steps
+    if warmup >= budget.num_steps:
         yield (
-            "lr_schedule.warmup_steps",
-            f"{config.lr_schedule.warmup_steps} warm-up steps, but the run has {budget.num_steps} steps "
-            f"({budget.steps_per_epoch} per epoch); use at most {budget.num_steps - 1}",
+            f"lr_schedule.warmup_steps: {warmup}, but the run has {budget.num_steps} steps "
+            f"({budget.steps_per_epoch} per epoch): the learning rate never reaches its full height"
         )
 
 

@@ -56,7 +56,7 @@ def end(
     exit_code: int,
     own: bool,
     *,
-    terminal: Terminal,
+    terminal: Terminal | None,
     run_dir: Path | None,
     rank: int,
     traced: bool = False,
@@ -72,7 +72,7 @@ def end(
             exit_code = status.exit_code or exit_code
         except OSError as error:
             print(f"status.json could not be written: {error}", file=sys.stderr)
-    if recorded:
+    if recorded and terminal is not None:
         log = f" (traceback in {run_dir / 'logs' / f'rank-{rank}.log'})" if traced and run_dir is not None else ""
         terminal.print(f"rank {rank}: {message}{log}")
     sys.stdout.flush()

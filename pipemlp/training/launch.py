@@ -13,6 +13,7 @@ from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import check_port, free_port
 from pipemlp.launching.supervise import run_launcher
 from pipemlp.training.relay import shown_output
+from pipemlp.training.report import grid_text
 from pipemlp.training.run_directory import CONFIG_FILE, RUN_DIR_VARIABLE
 from pipemlp.training.startup import begin, prepare_locally
 
@@ -42,7 +43,7 @@ def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
     for note in preparation.notes:
         print(note)
     print(
-        f"{run_dir}: {plan.num_stages} stages x {plan.num_replicas} replicas on {device}, "
+        f"{run_dir}: {grid_text(plan)} on {device}, "
         f"{sum(plan.num_parameters):,} parameters, {preparation.budget.num_steps} steps",
         flush=True,
     )

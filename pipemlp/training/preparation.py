@@ -14,7 +14,7 @@ from pipemlp.config.loading import problems_error
 from pipemlp.config.root import RunConfig
 from pipemlp.data import PreparedData, prepare
 from pipemlp.planning.budget import Budget, budget_of
-from pipemlp.planning.checks import batch_problems, plan_problems
+from pipemlp.planning.checks import batch_problems, plan_notes, plan_problems
 from pipemlp.planning.layers import LayerDescription, describe_layers
 from pipemlp.planning.plan import Plan, make_plan
 from pipemlp.planning.resolve import resolve
@@ -68,7 +68,7 @@ def prepare_run(config: RunConfig, progress: Progress | None = None) -> Preparat
         layers=layers,
         plan=make_plan(resolved, layers),
         budget=budget_of(resolved, data.shape.num_rows[0]),
-        notes=(*data.notes, *notes),
+        notes=(*data.notes, *notes, *plan_notes(resolved, data.shape)),
     )
 
 

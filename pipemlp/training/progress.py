@@ -9,7 +9,6 @@ from typing import TextIO
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from pipemlp.training.sizes import size_text
 
@@ -83,13 +82,12 @@ class ProgressDisplay:
         """Show a line."""
         self._print(text)
 
-    def table(self, title: str, rows: Mapping[str, str]) -> None:
-        """Show names and values side by side."""
+    def summary(self, title: str, rows: Mapping[str, str]) -> None:
+        """Show names and values, a line each, which can be copied whole."""
         self.close()
-        table = Table(title=title, show_header=False, title_justify="left")
+        self.console.print(title, style="bold", markup=False)
         for name, value in rows.items():
-            table.add_row(name, value)
-        self.console.print(table)
+            self.console.print(f"  {name:<22}{value}", markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """End the live display."""

@@ -2,16 +2,12 @@
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
 from pipemlp.launching.status import write_status
-
-STATUS_SECONDS = 1.0
-"""Least time between two updates of status.json."""
 
 
 class Records:
@@ -21,7 +17,6 @@ class Records:
         self._run_dir = run_dir
         self._metrics = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run_dir / "tensorboard"))
-        self._status_at = 0.0
 
     def add(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, one point per value in TensorBoard; NaN and infinity become null."""
@@ -32,10 +27,8 @@ class Records:
             self._board.add_scalar(f"{split}/{name}", value, step)
 
     def alive(self, step: int) -> None:
-        """Renew status.json, at most once a second."""
-        if time.monotonic() - self._status_at >= STATUS_SECONDS:
-            self._status_at = time.monotonic()
-            write_status(self._run_dir, "running", step=step)
+        """Renew status.json."""
+        write_status(self._run_dir, "running", step=step)
 
     def finish(self, step: int, message: str) -> None:
         """The run is done."""

@@ -4,7 +4,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipemlp.data.problems import counted
 from pipemlp.planning.memory import MemoryEstimate
+from pipemlp.planning.plan import Plan
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.sizes import compact_size
 
@@ -37,22 +39,30 @@ def as_json(preparation: Preparation) -> dict[str, object]:
     }
 
 
+def grid_text(plan: Plan) -> str:
+    """`2 stages x 1 replica = 2 processes`."""
+    return (
+        f"{counted(plan.num_stages, 'stage')} x {counted(plan.num_replicas, 'replica')} = "
+        f"{counted(plan.num_ranks, 'process', 'es')}"
+    )
+
+
 def show(preparation: Preparation, console: Console) -> None:
     """The report for people."""
     plan, shape, config = preparation.plan, preparation.data.shape, preparation.config
     for note in preparation.notes:
         console.print(note, markup=False, soft_wrap=True)
     train, validation, test = shape.num_rows
-    inputs = f"{shape.num_numeric} numeric and {len(shape.cardinalities)} categorical inputs"
+    inputs = f"{shape.num_numeric} numeric and {counted(len(shape.cardinalities), 'categorical input')}"
     console.print(
         f"data: {train:,} training, {validation:,} validation, {test:,} test rows; {inputs}; {shape.task} with "
-        f"{shape.output_width} outputs",
+        f"{counted(shape.output_width, 'output')}",
         soft_wrap=True,
     )
     console.print(
         f"run: {preparation.budget.num_steps:,} steps of {config.training.global_batch_size} rows, "
-        f"{plan.num_stages} stages x {plan.num_replicas} replicas = {plan.num_ranks} processes, "
-        f"{plan.num_micro_batches} micro-batches of {plan.micro_batch_rows} rows; bubble {plan.bubble_fraction:.1%}",
+        f"{grid_text(plan)}, {counted(plan.num_micro_batches, 'micro-batch', 'es')} of "
+        f"{counted(plan.micro_batch_rows, 'row')}; bubble {plan.bubble_fraction:.1%}",
         soft_wrap=True,
     )
     if plan.num_micro_batches < plan.num_stages:

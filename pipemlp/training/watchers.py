@@ -69,5 +69,5 @@ class FirstRankWatcher:
         rows["model"] = str(self._run_dir / "model")
         rows["metrics"] = str(self._run_dir / "metrics.jsonl")
         rows["logs"] = str(self._run_dir / "logs")
-        self._display.table(f"{self._run_dir.name} is done", rows)
+        self._display.summary(f"{self._run_dir.name} is done", rows)
         self._records.finish(outcome.step, "")

@@ -23,7 +23,8 @@ def work(config_path: Path, overrides: Sequence[str], environment: WorkerEnviron
     """Be one rank of a run; ends the process."""
     given = os.environ.get(RUN_DIR_VARIABLE)
     life = _Life(environment.rank, Path(given) if given else None)
-    handle_termination(lambda signum: life.leave(f"ended by signal {signum}", 128 + signum, own=False))
+    # a launcher ends the other ranks so when one has failed, and that one has said why
+    handle_termination(lambda signum: life.leave(f"ended by signal {signum}", 128 + signum, own=False, silent=True))
     watch_parents(lambda who: life.leave(who, 5, own=True))
     try:
         if environment.rank == 0:
@@ -68,5 +69,6 @@ class _Life:
         self.run_dir = run_dir
         self.terminal.log_to(run_dir, self.rank)
 
-    def leave(self, message: str, exit_code: int, own: bool) -> None:
-        end(message, exit_code, own, terminal=self.terminal, run_dir=self.run_dir, rank=self.rank)
+    def leave(self, message: str, exit_code: int, own: bool, silent: bool = False) -> None:
+        terminal = None if silent else self.terminal
+        end(message, exit_code, own, terminal=terminal, run_dir=self.run_dir, rank=self.rank)

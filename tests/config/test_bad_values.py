@@ -7,6 +7,7 @@ SECTIONS = (
     "run, data, model, loss, training, optimizer, lr_schedule, precision, parallel, evaluation, checkpoint, fault, "
     "logging"
 )
+OWN = "; your own are registered by --plugin MODULE"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ SECTIONS = (
         ("optimizer: {lrr: 0.9}", "optimizer.lrr: unknown key; did you mean optimizer.lr?"),
         ("optimizer: {zzz: 1}", "optimizer.zzz: unknown key; adamw has lr, betas, eps, weight_decay"),
         ("loss: {delta: 1}", "loss.name: missing key; known names are mse, mae, huber, cross_entropy, "
-         "binary_cross_entropy"),
+         "binary_cross_entropy" + OWN),
         ("model: {hidden: [8]}", "model: key set twice; first on line 2"),
         # wrong types
         ('training: {epochs: "8"}', 'training.epochs: "8" is text; a whole number is expected; write 8'),
@@ -90,7 +91,7 @@ SECTIONS = (
         ("parallel: {partition: [0, -1]}", "parallel.partition[1]: -1 is too small; at least 0"),
         # choices
         ("loss: mes", 'loss: unknown loss "mes"; did you mean mse?'),
-        ("loss: zzz", 'loss: unknown loss "zzz"; known are auto, mse, mae, huber, cross_entropy, binary_cross_entropy'),
+        ("loss: zzz", 'loss: unknown loss "zzz"; known are auto, mse, mae, huber, cross_entropy, binary_cross_entropy' + OWN),
         ("loss: {name: auto}", 'loss.name: unknown loss "auto"; known are mse, mae, huber, cross_entropy, '
          "binary_cross_entropy"),
         ("loss: bce", 'loss: unknown loss "bce"; did you mean binary_cross_entropy?'),
@@ -201,7 +202,8 @@ def test_all_problems_in_one_report_in_the_order_of_the_file(refused):
 
 def test_one_line_whatever_the_value_holds(refused):
     assert refused('loss: "a\\nb"\n"x\\ny": 1\n') == [
-        'a.yaml:3: loss: unknown loss "a\\nb"; known are auto, mse, mae, huber, cross_entropy, binary_cross_entropy',
+        'a.yaml:3: loss: unknown loss "a\\nb"; known are auto, mse, mae, huber, cross_entropy, binary_cross_entropy'
+        + OWN,
         f'a.yaml:4: "x\\ny": unknown key; a config has {SECTIONS}',
     ]
 

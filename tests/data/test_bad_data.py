@@ -115,7 +115,7 @@ DATA_CASES: list[tuple[list[tuple[Any, ...]], dict[str, Any], dict[str, Any], st
         GOOD,
         {},
         {"training": {"global_batch_size": 64}},
-        "data: 20 training rows but training.global_batch_size is 64; use at most 20",
+        "training.global_batch_size: 64 rows, but there are only 20 training rows; use at most 20",
     ),
     (
         [(row[0], "Bern", row[2]) for row in GOOD],

@@ -17,7 +17,16 @@ def test_local_command():
     command = local_command(Path("configs/digits.yaml"), 2, 29501, arguments=["training.epochs=3"])
     assert command[:3] == [sys.executable, "-m", "deepspeed.launcher.runner"]
     options = command[3 : command.index("--module")]
-    assert options == ["--hostfile", "/dev/null", "--quiet", "--num_gpus", "2", "--master_port", "29501"]
+    assert options == [
+        "--hostfile",
+        "/dev/null",
+        "--log_level",
+        "critical",
+        "--num_gpus",
+        "2",
+        "--master_port",
+        "29501",
+    ]
     assert command[command.index("--module") + 1 :] == ["pipemlp", "train", "configs/digits.yaml", "training.epochs=3"]
 
 

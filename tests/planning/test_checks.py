@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipemlp.config.root import RunConfig
-from pipemlp.planning.checks import batch_problems, plan_problems
+from pipemlp.planning.checks import batch_problems, plan_notes, plan_problems
 from pipemlp.planning.layers import describe_layers
 from pipemlp.planning.resolve import resolve
 from pipemlp.planning.shapes import DataShape
@@ -92,13 +92,6 @@ def test_nothing_to_say_of_a_good_configuration():
         ),
         ({"parallel": {"recompute": 5}}, ("parallel.recompute", "every 5 layers, but the model has 4")),
         (
-            {"lr_schedule": {"name": "cosine", "warmup_steps": 20}, "training": {"epochs": 10}},
-            (
-                "lr_schedule.warmup_steps",
-                "20 warm-up steps, but the run has 20 steps (2 per epoch); use at most 19",
-            ),
-        ),
-        (
             {"evaluation": {"metrics": ["acuracy"]}},
             (
                 "evaluation.metrics",
@@ -147,13 +140,18 @@ def test_judging_needs_validation_rows():
     assert problems_of(NUMBERS, **sections) == []
 
 
+def test_a_warm_up_as_long_as_the_run_is_noted():
+    config, _ = resolve(config_of(lr_schedule={"name": "cosine", "warmup_steps": 20}, training={"epochs": 10}), CLASSES)
+    assert list(plan_notes(config, CLASSES)) == [
+        "lr_schedule.warmup_steps: 20, but the run has 20 steps (2 per epoch): the learning rate never reaches its "
+        "full height"
+    ]
+
+
 def test_all_problems_come_together():
-    found = problems_of(
-        parallel={"stages": 9, "recompute": 9}, checkpoint={"best": "rmse"}, lr_schedule={"warmup_steps": 99}
-    )
+    found = problems_of(parallel={"stages": 9, "recompute": 9}, checkpoint={"best": "rmse"})
     assert [key for key, _ in found] == [
         "parallel.stages",
         "parallel.recompute",
         "checkpoint.best",
-        "lr_schedule.warmup_steps",
     ]

@@ -66,7 +66,7 @@ def _nearest(places: list[Path]) -> str:
     for place in places:
         if place.parent.is_dir():
             names = [entry.name for entry in place.parent.iterdir()]
-            close = difflib.get_close_matches(place.name, names, n=1)
+            close = difflib.get_close_matches(place.name, names, n=1, cutoff=0.8)
             if close:
                 return f"; did you mean {close[0]}?"
     return ""

@@ -39,7 +39,7 @@ def check_against_model(config: RunConfig, shape: DataShape, learned: Preprocess
     num_rows, batch = shape.num_rows[0], config.training.global_batch_size
     if num_rows < batch:
         problems.data(
-            f"data: {counted(num_rows, 'training row')} but training.global_batch_size is {batch}; "
-            f"use at most {num_rows}"
+            f"training.global_batch_size: {batch} rows, but there {'is' if num_rows == 1 else 'are'} only "
+            f"{counted(num_rows, 'training row')}; use at most {num_rows}"
         )
     problems.raise_if_any()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipemlp.config.data import DataConfig
-from pipemlp.data.problems import Problems, listing, suggestion
+from pipemlp.data.problems import Problems, counted, listing, suggestion
 from pipemlp.data.table import Table
 
 TARGET_NAMES = ("target", "label", "y", "class")
@@ -51,11 +51,11 @@ def choose_columns(data: DataConfig, table: Table, problems: Problems, notes: li
     numeric, categorical = listed["numeric"], listed["categorical"]
     if numeric is None:
         numeric = tuple(name for name, kind in table.kinds.items() if kind == "number" and name not in taken)
-        notes.append(f"data.numeric: {len(numeric)} columns of numbers: {listing(numeric)}")
+        notes.append(f"data.numeric: {counted(len(numeric), 'column')} of numbers: {listing(numeric, 5)}")
     if categorical is None:
         categorical = tuple(name for name, kind in table.kinds.items() if kind == "category" and name not in taken)
         if categorical:
-            notes.append(f"data.categorical: {len(categorical)} columns of text: {listing(categorical)}")
+            notes.append(f"data.categorical: {counted(len(categorical), 'column')} of text: {listing(categorical, 5)}")
     notes.extend(f"data: column {name!r} is left out: {reason}" for name, reason in table.dropped.items())
     if is_autoencoder and not numeric:
         problems.config("data.target: inputs: an autoencoder needs numeric columns, but there is none")

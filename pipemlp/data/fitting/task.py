@@ -1,13 +1,14 @@
 """Decides the task from the loss, or from the target's values where the loss is `auto`."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from pipemlp.config.registry import task_of_loss_name
 from pipemlp.config.section import Named
 from pipemlp.data.fitting.columns import ColumnChoice
 from pipemlp.data.fitting.facts import Facts
-from pipemlp.data.problems import Problems, listing
+from pipemlp.data.problems import Problems, counted, listing
 from pipemlp.data.table import Table
 from pipemlp.planning.shapes import Task
 
@@ -23,9 +24,9 @@ _ROWS_PER_CLASS = 3
 
 
 def task_of_loss(loss: Any) -> Task | None:
-    """The task that a loss stands for; None for `auto`, and for a plug-in's whose options do not say."""
+    """The task that a loss stands for; None for `auto`."""
     name = loss.name if isinstance(loss, Named) else "auto"
-    return _TASKS.get(name) or getattr(type(loss), "task", None)
+    return _TASKS.get(name) or cast("Task | None", task_of_loss_name(name))
 
 
 def infer_task(
@@ -33,21 +34,17 @@ def infer_task(
 ) -> Task:
     """The task of a run.
 
-    A named loss decides; a plug-in's by the class attribute `task` of its options, else by the target's values.
-    With `auto`, text is classified. One column of whole numbers is classified if it has at most 20
-    distinct values, which come up 3 times each on average; several columns of 0 and 1 are labels; all
+    A named loss decides. With `auto`, text is classified. One column of whole numbers is classified if it has at
+    most 20 distinct values, which come up 3 times each on average; several columns of 0 and 1 are labels; all
     else is a regression.
     """
-    name = loss.name if isinstance(loss, Named) else "auto"
     task = task_of_loss(loss)
     if task is not None:
         check_targets(loss, task, choice, table, facts, problems)
         return task
     if choice.is_autoencoder:
         return "regression"
-    if name != "auto":
-        task = "regression" if all(table.kinds[target] == "number" for target in choice.targets) else "classification"
-    elif len(choice.targets) == 1:
+    if len(choice.targets) == 1:
         task = _one_column(choice.targets[0], table, facts)
     elif all(_is_binary(target, table, facts) for target in choice.targets):
         task = "multilabel"
@@ -56,9 +53,9 @@ def infer_task(
     described = {
         "classification": "one column of classes -> classification, cross_entropy",
         "multilabel": f"{len(choice.targets)} columns of 0 and 1 -> multilabel, binary_cross_entropy",
-        "regression": f"{len(choice.targets)} column(s) of numbers -> regression, mse",
+        "regression": f"{counted(len(choice.targets), 'column')} of numbers -> regression, mse",
     }
-    notes.append(f"loss: {described[task] if name == 'auto' else f'{name}: taken for a {task}'}")
+    notes.append(f"loss: {described[task]}")
     check_targets(loss, task, choice, table, facts, problems)
     return task
 
