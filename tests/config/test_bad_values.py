@@ -36,7 +36,7 @@ OWN = "; your own are registered by --plugin MODULE"
         ("optimizer: {lrr: 0.9}", "optimizer.lrr: unknown key; did you mean optimizer.lr?"),
         ("optimizer: {zzz: 1}", "optimizer.zzz: unknown key; adamw has lr, betas, eps, weight_decay"),
         ("loss: {delta: 1}", "loss.name: missing key; known names are mse, mae, huber, cross_entropy, "
-         "binary_cross_entropy" + OWN),
+         "binary_cross_entropy"),
         ("model: {hidden: [8]}", "model: key set twice; first on line 2"),
         # wrong types
         ('training: {epochs: "8"}', 'training.epochs: "8" is text; a whole number is expected; write 8'),
@@ -91,9 +91,12 @@ OWN = "; your own are registered by --plugin MODULE"
         ("parallel: {partition: [0, -1]}", "parallel.partition[1]: -1 is too small; at least 0"),
         # choices
         ("loss: mes", 'loss: unknown loss "mes"; did you mean mse?'),
-        ("loss: zzz", 'loss: unknown loss "zzz"; known are auto, mse, mae, huber, cross_entropy, binary_cross_entropy' + OWN),
+        (
+            "loss: zzz",
+            'loss: unknown loss "zzz"; known are auto, mse, mae, huber, cross_entropy, binary_cross_entropy' + OWN,
+        ),
         ("loss: {name: auto}", 'loss.name: unknown loss "auto"; known are mse, mae, huber, cross_entropy, '
-         "binary_cross_entropy"),
+         "binary_cross_entropy" + OWN),
         ("loss: bce", 'loss: unknown loss "bce"; did you mean binary_cross_entropy?'),
         ("optimizer: {name: adamv}", 'optimizer.name: unknown optimizer "adamv"; did you mean adam?'),
         ("optimizer: auto", 'optimizer: unknown optimizer "auto"; known are sgd, adam, adamw'),
