@@ -61,8 +61,10 @@ class Rounds:
 
 
 CASES = (
-    Case("digits, 2 stages : bare DeepSpeed", "digits", "deepspeed", 2, target=0.97),
-    Case("wide, 2 stages : bare DeepSpeed", "wide", "deepspeed", 2, target=0.97, steps_share=0.125),
+    Case("digits, 2 stages : bare DeepSpeed", "digits", "bare", 2, target=0.97),
+    Case("wide, 2 stages : bare DeepSpeed", "wide", "bare", 2, target=0.97, steps_share=0.125),
+    Case("digits, 2 stages : stock DeepSpeed, torch's dropout", "digits", "stock", 2),
+    Case("wide, 2 stages : stock DeepSpeed, torch's dropout", "wide", "stock", 2, steps_share=0.125),
     Case("digits, 2 replicas : torch DDP", "digits", "ddp", 2, TWO_REPLICAS, target=0.95),
     Case("wide, 2 replicas : torch DDP", "wide", "ddp", 2, TWO_REPLICAS, target=0.95, steps_share=0.125),
     Case("digits, 1 process : plain torch", "digits", "plain", 1, ONE_STAGE),

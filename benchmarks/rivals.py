@@ -1,8 +1,9 @@
 """The competitors: our training loop as the product runs it, and the loops one would write without it.
 
-All of them train the same layers from the same weights. A rival's dropout is torch's own instead of our
-hashed one, its loss torch's mean cross-entropy, its batches a list in memory (DDP, which is compared on
-equal terms, reads ahead with our loader); it writes no records and shows nothing.
+All of them train the same model from the same weights. The bare loop runs the same pipeline and DDP the same
+modules, our hashed dropout included; the stock and the plain loop have torch's dropout and loss instead. Batches
+are a list in memory (DDP, which is compared on equal terms, reads ahead with our loader). Rivals write no records
+and show nothing.
 """
 
 import io
@@ -25,7 +26,8 @@ from pipemlp.engine.deepspeed_config import deepspeed_config
 from pipemlp.engine.optimizer import build_optimizer
 from pipemlp.engine.pipeline import Pipeline, place_of
 from pipemlp.model.build import build_layer
-from pipemlp.model.dropout import Dropout
+from pipemlp.model.dropout import Dropout, DropoutKey
+from pipemlp.model.whole import build_model
 from pipemlp.planning.budget import Budget
 from pipemlp.training.batches import BatchLoader
 from pipemlp.training.preparation import Preparation
@@ -60,20 +62,10 @@ class Ours:
     """The product: Trainer, loader with its thread, records and progress of rank 0 (in a file, not a terminal)."""
 
     def __init__(self, preparation: Preparation, folder: Path) -> None:
-        config = preparation.config
         self._preparation = preparation
         self._folder = folder
         self._num_rounds = 0
-        self._pipeline = Pipeline(
-            preparation.layers,
-            preparation.plan,
-            optimizer=config.optimizer,
-            loss=weighted_loss(config),
-            clip_norm=config.training.clip_norm,
-            precision=config.precision,
-            seed=config.run.seed,
-            timeout_seconds=config.fault.timeout_seconds,
-        )
+        self._pipeline = pipeline_of(preparation)
         self._loader = loader_of(preparation)
 
     def begin(self, num_steps: int) -> None:
@@ -134,7 +126,47 @@ def kept_micro_batches(preparation: Preparation) -> list[list[tuple[torch.Tensor
     ]
 
 
-class BareDeepSpeed:
+def pipeline_of(preparation: Preparation) -> Pipeline:
+    """The product's pipeline on this rank."""
+    config = preparation.config
+    return Pipeline(
+        preparation.layers,
+        preparation.plan,
+        optimizer=config.optimizer,
+        loss=weighted_loss(config),
+        clip_norm=config.training.clip_norm,
+        precision=config.precision,
+        seed=config.run.seed,
+        timeout_seconds=config.fault.timeout_seconds,
+    )
+
+
+class Bare:
+    """DeepSpeed's `train_batch` in a loop, on the same pipeline and batches in memory."""
+
+    def __init__(self, preparation: Preparation, folder: Path) -> None:
+        self._pipeline = pipeline_of(preparation)
+        budget = preparation.budget
+        num_full = preparation.data.shape.num_rows[0] // preparation.config.training.global_batch_size
+        steps = [divmod(step, budget.steps_per_epoch) for step in range(min(num_full, NUM_KEPT_BATCHES))]
+        self._batches = cycle([list(batch) for batch in loader_of(preparation).training_batches(steps)])
+
+    def begin(self, num_steps: int) -> None:
+        """Nothing but the number."""
+        self._num_steps = num_steps
+
+    def train(self) -> None:
+        """The bare loop."""
+        for step, batch in enumerate(islice(self._batches, self._num_steps)):
+            self._pipeline.module.begin_batch(step)
+            self._loss = self._pipeline.engine.train_batch(data_iter=iter(batch))
+
+    def end(self) -> float:
+        """The last loss."""
+        return float(self._loss)
+
+
+class StockDeepSpeed:
     """`deepspeed.initialize` on a stock PipelineModule of the same cut, and `train_batch` in a loop."""
 
     def __init__(self, preparation: Preparation, folder: Path) -> None:
@@ -173,7 +205,9 @@ class Ddp:
 
     def __init__(self, preparation: Preparation, folder: Path) -> None:
         self._preparation = preparation
-        self._model = DistributedDataParallel(nn.Sequential(*stock_layers(preparation)))
+        self._seed = preparation.config.run.seed
+        self._first_row = dist.get_rank() * preparation.plan.micro_batch_rows
+        self._model = DistributedDataParallel(build_model(preparation.layers, self._seed))
         self._optimizer = build_optimizer(preparation.config.optimizer, self._model.parameters())
         self._loss_fn = weighted_loss(preparation.config)
         self._loader = loader_of(preparation)
@@ -186,10 +220,11 @@ class Ddp:
         """The usual loop."""
         steps_per_epoch = self._preparation.budget.steps_per_epoch
         steps = (divmod(step, steps_per_epoch) for step in range(self._num_steps))
-        for batch in self._loader.training_batches(steps):
+        for step, batch in enumerate(self._loader.training_batches(steps)):
             (inputs, labels) = next(batch)
             self._optimizer.zero_grad()
-            self._loss = self._loss_fn(self._model(inputs[0]), labels)
+            key = DropoutKey(self._seed, step, self._first_row)
+            self._loss = self._loss_fn(self._model(*inputs, key), labels)
             self._loss.backward()
             self._optimizer.step()
 
@@ -226,4 +261,4 @@ class Plain:
         return float(self._loss)
 
 
-RIVALS = {"deepspeed": BareDeepSpeed, "ddp": Ddp, "plain": Plain}
+RIVALS = {"bare": Bare, "stock": StockDeepSpeed, "ddp": Ddp, "plain": Plain}

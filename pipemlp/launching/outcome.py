@@ -44,9 +44,10 @@ def conclude(run_dir: Path, before: RunStatus | None, outcome: Outcome) -> int:
     if status.state == "preempted":
         return PREEMPTED_EXIT_CODE if status.exit_code is None else status.exit_code
     if status.state == "failed":
-        if not status.own and _killed_rank(outcome) is not None:
-            # The others only saw a peer leave, or were ended for it; the launcher knows that it was killed, by what.
-            _record(run_dir, f"{message} ({status.message})", exit_code)
+        if not status.own and (outcome.signum is not None or _killed_rank(outcome) is not None):
+            # The others only saw a peer leave, or were ended by a signal in turn; here it is known why.
+            seen = f" ({status.message})" if (status.exit_code or 0) < 128 else ""
+            _record(run_dir, message + seen, exit_code)
             return exit_code
         return status.exit_code or _RUN_FAILED_EXIT_CODE
     _record(run_dir, message, exit_code)

@@ -48,6 +48,15 @@ def test_a_killed_rank_is_the_cause_even_when_the_launcher_ended_the_others_for_
     status = read_status(tmp_path)
     assert (status.exit_code, status.own) == (6, True)
     assert status.message.startswith("a rank was killed by signal 9 (SIGKILL)")
+    assert "signal 15" not in status.message
+
+
+def test_workers_that_were_asked_to_end_leave_the_word_to_who_asked_them(tmp_path, capsys):
+    report_failure(tmp_path, "ended by signal 15", 143, own=False)
+    assert conclude(tmp_path, None, Outcome(143, 15, False, True)) == 143
+    status = read_status(tmp_path)
+    assert status.message == "stopped by signal 15 (SIGTERM) before the run finished"
+    assert capsys.readouterr().err == status.message + "\n"
 
 
 def test_a_failure_is_never_exit_code_zero(tmp_path):
