@@ -12,6 +12,7 @@ from pipemlp.engine.deepspeed_config import deepspeed_config
 from pipemlp.engine.optimizer import build_optimizer
 from pipemlp.engine.private.stage_module import LossFunction, StageModule
 from pipemlp.engine.private.timeouts import set_all_timeouts
+from pipemlp.engine.private.train_batch import train_batch
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.plan import Plan
 
@@ -94,18 +95,21 @@ class Pipeline:
         """Global rank of the last stage of replica 0, which knows the metrics."""
         return (self.plan.num_stages - 1) * self.plan.num_replicas
 
-    def train_batch(self, micro_batches: Iterator[MicroBatch], *, step: int, learning_rate: float) -> torch.Tensor:
+    def train_batch(
+        self, micro_batches: Iterator[MicroBatch], *, step: int, learning_rate: float, share_loss: bool = True
+    ) -> torch.Tensor | None:
         """One optimizer step over a global batch; returns its loss, a scalar, on every rank.
 
         Args:
             micro_batches: this replica's `num_micro_batches` slices, in order.
             step: optimizer steps done so far; dropout depends on it.
             learning_rate: for this step.
+            share_loss: whether the ranks should wait for the loss; otherwise None is returned.
         """
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self.module.begin_batch(step)
-        return self.engine.train_batch(data_iter=micro_batches)
+        return train_batch(self.engine, micro_batches, share_loss)
 
     def predict_batch(self, micro_batches: Iterator[MicroBatch]) -> list[torch.Tensor]:
         """Outputs (rows x output width) of each micro-batch on the last stage; elsewhere an empty list."""

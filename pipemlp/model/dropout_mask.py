@@ -20,6 +20,10 @@ _ROUNDS = ((16, 0x21F0AAAD), (15, 0x735A2D97))
 _LAST_SHIFT = 15
 _ROW_SALT, _COLUMN_SALT = 0x2545F491, 0x9E3779B9
 _SMALLEST_TABLE = 4096
+_WINDOW_VALUES = 2**14
+_windows: dict[tuple[int, int, torch.device], tuple[tuple[float, int, int, int], Tensor]] = {}
+"""The last small mask of each layer, for more rows than were asked for: the next micro-batch finds its own in it.
+For small masks the calls cost more than the numbers; autograd keeps a copy of the rows that it needs."""
 
 
 def kept_values(
@@ -34,7 +38,23 @@ def kept_values(
         first_row: position of row 0 in the global batch.
     """
     rows, width = shape
-    key = _key(seed, layer, step)
+    window = 1 << max(0, (_WINDOW_VALUES // width).bit_length() - 1)
+    start = first_row // window * window
+    if rows >= window or first_row + rows > start + window:
+        return _drawn(shape, rate, (seed, layer, step), first_row, device)
+    place, content = (layer, width, device), (rate, seed, step, start)
+    known = _windows.get(place)
+    if known is None or known[0] != content:
+        known = _windows[place] = content, _drawn((window, width), rate, (seed, layer, step), start, device)
+    return known[1][first_row - start : first_row - start + rows].clone()
+
+
+def _drawn(
+    shape: tuple[int, int], rate: float, numbers: tuple[int, int, int], first_row: int, device: torch.device
+) -> Tensor:
+    """The mask itself: seed, layer and step make the key, row and column the rest."""
+    rows, width = shape
+    key = _key(*numbers)
     row_hash = _row_hashes(_table_size(first_row + rows), device)[first_row : first_row + rows]
     bits = (row_hash + _signed(key)).bitwise_xor(_column_hashes(width, device) + _signed(key >> 32))
     shift_1, multiplier_1, shift_2, multiplier_2 = _mixer()

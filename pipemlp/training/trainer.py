@@ -21,8 +21,8 @@ from pipemlp.training.preparation import Preparation
 class Watcher(Protocol):
     """Whoever wants to know how the run goes; rank 0 shows and writes it, the others do nothing."""
 
-    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float, record: bool) -> None:
-        """An optimizer step is done; `record` asks for a line in the records."""
+    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
+        """An optimizer step is done whose loss is to be known."""
 
     def evaluation(self, split: str, step: int, values: dict[str, float]) -> None:
         """A split was evaluated after `step` steps."""
@@ -99,12 +99,11 @@ class Trainer:
     def _step(self, step: int, micro_batches: Iterator[MicroBatch]) -> None:
         rate = learning_rate(self._config.lr_schedule, self._config.optimizer.lr, step, self._budget.num_steps)
         started = time.perf_counter()
-        loss = self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate)
-        num_samples = self._rows_of(step)
-        self._num_samples += num_samples
         done = step + 1
         record = done % self._config.logging.every_steps == 0 or done == 1 or done == self._budget.num_steps
-        if record:
+        loss = self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate, share_loss=record)
+        self._num_samples += self._rows_of(step)
+        if loss is not None:
             value = float(loss)
             if not math.isfinite(value):
                 raise RunFailedError(
@@ -112,8 +111,8 @@ class Trainer:
                     "or set training.clip_norm, such as 1.0"
                 )
         self._training_seconds += time.perf_counter() - started
-        if record:
-            self._watcher.step(done, value, rate, self._num_samples / self._training_seconds, record)
+        if loss is not None:
+            self._watcher.step(done, value, rate, self._num_samples / self._training_seconds)
 
     def _rows_of(self, step: int) -> int:
         start = step % self._budget.steps_per_epoch * self._loader.batch_size

@@ -13,7 +13,7 @@ from pipemlp.training.trainer import Outcome
 class SilentWatcher:
     """Ignores everything."""
 
-    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float, record: bool) -> None:
+    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
         """Ignore."""
 
     def evaluation(self, split: str, step: int, values: dict[str, float]) -> None:
@@ -37,14 +37,12 @@ class FirstRankWatcher:
         self._records = Records(run_dir)
         self._records.alive(0)
 
-    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float, record: bool) -> None:
+    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
         """Show the step, and write it down."""
         self._display.step(step, loss, learning_rate, samples_per_second)
         self._records.alive(step)
-        if record:
-            self._records.add(
-                step, "train", {"loss": loss, "lr": learning_rate, "samples_per_second": samples_per_second}
-            )
+        values = {"loss": loss, "lr": learning_rate, "samples_per_second": samples_per_second}
+        self._records.add(step, "train", values)
 
     def evaluation(self, split: str, step: int, values: dict[str, float]) -> None:
         """Show loss and metrics, and write them down."""
