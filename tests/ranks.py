@@ -26,6 +26,7 @@ class RankPool:
     def __init__(self, world_size: int) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["ranks_preload"])
+        _let_the_server_find(Path(__file__).parent)
         self._folder = tempfile.TemporaryDirectory()
         store = str(Path(self._folder.name) / "store")
         self._connections: list[Connection] = []
@@ -73,6 +74,13 @@ class RankPool:
         for connection in self._connections:
             connection.close()
         self._folder.cleanup()
+
+
+def _let_the_server_find(folder: Path) -> None:
+    """The fork server does not know our sys.path, and ignores what it cannot import."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(folder) not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, paths)])
 
 
 def _serve(rank: int, world_size: int, store: str, connection: Connection) -> None:

@@ -23,13 +23,13 @@ class Mixer(Named):
 
 
 def test_a_registered_name_with_options(write, refused):
-    register_name("block", "mixer", Mixer)
-    config = load_config(write("data: {source: digits}\nmodel: {hidden: [8], block: {name: mixer, tokens: 4}}\n"))
-    assert config.model.block == Mixer(name="mixer", tokens=4)
-    assert refused("data: {source: digits}\nmodel: {hidden: [8], block: {name: mixer, tokens: 0}}\n", base=False) == [
+    register_name("block", "stirrer", Mixer)
+    config = load_config(write("data: {source: digits}\nmodel: {hidden: [8], block: {name: stirrer, tokens: 4}}\n"))
+    assert config.model.block == Mixer(name="stirrer", tokens=4)
+    assert refused("data: {source: digits}\nmodel: {hidden: [8], block: {name: stirrer, tokens: 0}}\n", base=False) == [
         "a.yaml:2: model.block.tokens: 0 is too small; at least 1"
     ]
-    assert refused("data: {source: digits}\nmodel: {hidden: [8], block: mixer}\n", base=False) == [
+    assert refused("data: {source: digits}\nmodel: {hidden: [8], block: stirrer}\n", base=False) == [
         "a.yaml:2: model.block.tokens: missing key; it is required: number of tokens"
     ]
 

@@ -59,7 +59,7 @@ def test_global_batch_does_not_depend_on_how_it_is_asked_for() -> None:
 @pytest.mark.parametrize("num_rows", [5, 16, 100, 257])
 def test_every_row_comes_first_about_equally_often(num_rows: int) -> None:
     draws = 40 * num_rows
-    first = [int(batch_positions(num_rows, 1, epoch, 0, 1)[0]) for epoch in range(min(draws, 4000))]
+    first = [int(Permutation(num_rows, 1, epoch).forward(np.array([0]))[0]) for epoch in range(min(draws, 4000))]
     counts = np.bincount(first, minlength=num_rows)
     expected = len(first) / num_rows
     chi_square = float(((counts - expected) ** 2 / expected).sum())

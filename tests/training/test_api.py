@@ -58,9 +58,9 @@ def test_validate_returns_what_would_run(config, kind):
 
 def test_validate_raises_all_problems(config):
     with pytest.raises(ConfigError) as caught:
-        pipemlp.validate(pipemlp.load_config(config, ["parallel.stages=9", "lr_schedule.warmup_steps=1000"]))
+        pipemlp.validate(pipemlp.load_config(config, ["parallel.stages=9", "parallel.recompute=99"]))
     assert caught.value.exit_code == 2 and len(caught.value.messages) == 2
-    with pytest.raises(DataError, match="142 training rows but training.global_batch_size is 512"):
+    with pytest.raises(DataError, match="512 rows, but there are only 142 training rows; use at most 142"):
         pipemlp.validate(pipemlp.load_config(config, ["training.global_batch_size=512"]))
 
 
