@@ -5,6 +5,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from pipemlp.engine.private.light_import import import_late_module
+
 
 def join_processes(device: str, local_rank: int, timeout_seconds: float) -> None:
     """Start the process group: gloo on CPU, NCCL on GPUs.
@@ -16,6 +18,7 @@ def join_processes(device: str, local_rank: int, timeout_seconds: float) -> None
     from deepspeed import ops
 
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    import_late_module()
     if device == "cuda":
         torch.cuda.set_device(local_rank)
     deepspeed.init_distributed(
