@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipemlp.engine.deepspeed_config import deepspeed_config
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.pipeline import Pipeline, place_of
+from pipemlp.engine.pipeline import place_of
 from pipemlp.model.build import build_layer
 from pipemlp.model.dropout import Dropout, DropoutKey
 from pipemlp.model.whole import build_model
@@ -33,7 +33,7 @@ from pipemlp.training.batches import BatchLoader
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.trainer import Trainer
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
-from pipemlp.training.worker import weighted_loss
+from pipemlp.training.worker import build_pipeline, weighted_loss
 
 CPU = torch.device("cpu")
 NUM_KEPT_BATCHES = 16
@@ -65,7 +65,7 @@ class Ours:
         self._preparation = preparation
         self._folder = folder
         self._num_rounds = 0
-        self._pipeline = pipeline_of(preparation)
+        self._pipeline = build_pipeline(preparation)
         self._loader = loader_of(preparation)
 
     def begin(self, num_steps: int) -> None:
@@ -126,26 +126,11 @@ def kept_micro_batches(preparation: Preparation) -> list[list[tuple[torch.Tensor
     ]
 
 
-def pipeline_of(preparation: Preparation) -> Pipeline:
-    """The product's pipeline on this rank."""
-    config = preparation.config
-    return Pipeline(
-        preparation.layers,
-        preparation.plan,
-        optimizer=config.optimizer,
-        loss=weighted_loss(config),
-        clip_norm=config.training.clip_norm,
-        precision=config.precision,
-        seed=config.run.seed,
-        timeout_seconds=config.fault.timeout_seconds,
-    )
-
-
 class Bare:
     """DeepSpeed's `train_batch` in a loop, on the same pipeline and batches in memory."""
 
     def __init__(self, preparation: Preparation, folder: Path) -> None:
-        self._pipeline = pipeline_of(preparation)
+        self._pipeline = build_pipeline(preparation)
         budget = preparation.budget
         num_full = preparation.data.shape.num_rows[0] // preparation.config.training.global_batch_size
         steps = [divmod(step, budget.steps_per_epoch) for step in range(min(num_full, NUM_KEPT_BATCHES))]

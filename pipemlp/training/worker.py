@@ -49,16 +49,7 @@ def run_worker(
     learn_run_dir(run_dir)
     config = preparation.config
     torch.set_num_threads(int(config.run.threads))
-    pipeline = Pipeline(
-        preparation.layers,
-        preparation.plan,
-        optimizer=config.optimizer,
-        loss=weighted_loss(config),
-        clip_norm=config.training.clip_norm,
-        precision=config.precision,
-        seed=config.run.seed,
-        timeout_seconds=config.fault.timeout_seconds,
-    )
+    pipeline = build_pipeline(preparation)
     loader = BatchLoader(preparation.data, preparation.plan, pipeline.place, seed=config.run.seed, device=device)
     watcher: Watcher = SilentWatcher()
     if environment.rank == 0:
@@ -69,6 +60,21 @@ def run_worker(
     if isinstance(watcher, FirstRankWatcher):
         watcher.finish(outcome)
     return run_dir
+
+
+def build_pipeline(preparation: Preparation) -> Pipeline:
+    """This rank's part of the pipeline of a prepared run."""
+    config = preparation.config
+    return Pipeline(
+        preparation.layers,
+        preparation.plan,
+        optimizer=config.optimizer,
+        loss=weighted_loss(config),
+        clip_norm=config.training.clip_norm,
+        precision=config.precision,
+        seed=config.run.seed,
+        timeout_seconds=config.fault.timeout_seconds,
+    )
 
 
 def weighted_loss(config: RunConfig) -> LossFunction:
