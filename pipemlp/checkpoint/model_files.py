@@ -14,7 +14,7 @@ from pipemlp.config.errors import ModelFileError
 from pipemlp.config.model import ModelConfig
 from pipemlp.data import Preprocessing
 from pipemlp.planning.layers import LayerDescription, describe_layers
-from pipemlp.planning.shapes import DataShape
+from pipemlp.planning.shapes import DataShape, shape_from_json
 
 FORMAT = 1
 """Version of the layout below `model/`; raised when it changes."""
@@ -86,7 +86,7 @@ def read_index(directory: Path) -> tuple[ModelConfig, DataShape, Preprocessing, 
             raise ModelFileError(
                 f"{path}: format {index['format']}, this version reads up to {FORMAT}; upgrade pipemlp"
             )
-        shape = DataShape(**index["shape"] | {key: tuple(index["shape"][key]) for key in ("cardinalities", "num_rows")})
+        shape = shape_from_json(index["shape"])
         model = ModelConfig.model_validate(index["model"])
         preprocessing = Preprocessing.from_json(json.loads((directory / "preprocessing.json").read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -66,6 +66,13 @@ class CrossEntropy(Named):
     class_weights: Annotated[tuple[NonNegativeFloat, ...], Strict(False), Field(min_length=2)] | None = None
     """One factor per class, in the order of the class labels; multiplies the loss of a row of that class."""
 
+    @field_validator("class_weights")
+    @classmethod
+    def _some_weight(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and not any(value):
+            raise ValueError("all class weights are 0, which leaves nothing to learn; give at least one above 0")
+        return value
+
 
 class BinaryCrossEntropy(Named):
     """One yes-or-no label, or several (multi-label), from logits; the mean over the labels of a row."""

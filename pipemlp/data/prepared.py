@@ -45,6 +45,11 @@ class PreparedData:
     fingerprint: str
     splits: Splits
 
+    @property
+    def content(self) -> list[str]:
+        """Hashes of the tables behind the splits."""
+        return [part.table.fingerprint for part in self.splits.parts]
+
     def num_rows(self, split: Split) -> int:
         """Rows of a split; 0 if it is empty."""
         return self.splits.num_rows(split)

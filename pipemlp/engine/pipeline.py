@@ -149,3 +149,11 @@ def broadcast_floats(values: Iterable[float], count: int, source: int, device: t
         buffer.copy_(torch.tensor(list(values), dtype=torch.float64))
     dist.broadcast(buffer, src=source)
     return buffer.tolist()
+
+
+def all_finite(tensors: dict[int, dict[str, torch.Tensor]], device: torch.device) -> bool:
+    """Whether no rank holds NaN or infinity; the same answer on every rank."""
+    own = all(bool(value.isfinite().all()) for layer in tensors.values() for value in layer.values())
+    flag = torch.tensor(float(own), device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+    return bool(flag)

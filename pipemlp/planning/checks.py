@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
+from pipemlp.config.data import SplitPaths
 from pipemlp.config.root import RunConfig
 from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import LayerDescription
@@ -40,6 +41,13 @@ def plan_problems(config: RunConfig, layers: Sequence[LayerDescription], shape: 
 
 def plan_notes(config: RunConfig, shape: DataShape) -> Iterator[str]:
     """What works, but is probably not meant."""
+    for index, split in enumerate(("validation", "test"), start=1):
+        share = getattr(config.data.split, split)
+        if share > 0 and shape.num_rows[index] == 0 and not isinstance(config.data.path, SplitPaths):
+            yield (
+                f"data.split.{split}: {share:g} of {sum(shape.num_rows):,} rows is less than one row, so there are no "
+                f"{split} rows; use at least {1 / sum(shape.num_rows):.2g}"
+            )
     budget, warmup = budget_of(config, shape.num_rows[0]), config.lr_schedule.warmup_steps
     if warmup >= budget.num_steps:
         yield (

@@ -1,7 +1,8 @@
 """What the layers need to know of the data: how many values go in, how many come out, for which task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Task = Literal["regression", "classification", "multilabel"]
 
@@ -24,3 +25,12 @@ class DataShape:
     output_width: int
     task: Task
     num_rows: tuple[int, int, int]
+
+
+def shape_from_json(values: Mapping[str, Any]) -> DataShape:
+    """The inverse of `dataclasses.asdict` after a way through JSON, where tuples become lists.
+
+    Raises:
+        KeyError, TypeError: if the values are not those of a shape.
+    """
+    return DataShape(**{**values, **{key: tuple(values[key]) for key in ("cardinalities", "num_rows")}})

@@ -10,6 +10,7 @@ from torchmetrics import classification, regression
 from pipemlp.data import Preprocessing
 from pipemlp.planning.metric_names import MetricName, register_metric_name
 from pipemlp.planning.shapes import DataShape, Task
+from pipemlp.training.gathered import gathered
 from pipemlp.training.r2_score import R2Score
 
 MetricFactory = Callable[[DataShape], torchmetrics.Metric]
@@ -127,6 +128,8 @@ class SplitMetrics:
         self._shape = shape
         self._preprocessing = preprocessing
         self._metrics = {name: _FACTORIES[name, shape.task](shape) for name in names}
+        if group is not None:
+            self._metrics = {name: gathered(metric, group) for name, metric in self._metrics.items()}
         for metric in self._metrics.values():
             metric.set_dtype(torch.float64)
             metric.process_group = group
@@ -139,6 +142,7 @@ class SplitMetrics:
     def update(self, outputs: torch.Tensor, target: torch.Tensor, loss_sum: torch.Tensor) -> None:
         """Add real rows: outputs (rows x width), targets, and the sum of their losses."""
         self._loss_sum += torch.stack([loss_sum.double(), loss_sum.new_tensor(len(target)).double()])
+        standard = outputs.double(), target.double()
         if self._shape.task == "regression":
             outputs, target = self._own_units(outputs), self._own_units(target)
             if self._shape.output_width == 1:
@@ -150,8 +154,9 @@ class SplitMetrics:
             outputs = outputs.float()
         else:
             outputs = outputs.float()
-        for metric in self._metrics.values():
-            metric.update(outputs, target)
+        for name, metric in self._metrics.items():
+            # R2 is the same in any units, and far from zero float64 would not have the digits for its own
+            metric.update(*(standard if name == "r2" else (outputs, target)))
 
     def _own_units(self, values: torch.Tensor) -> torch.Tensor:
         restored = self._preprocessing.restore_targets(values.double().cpu().numpy())

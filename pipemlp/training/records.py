@@ -2,7 +2,9 @@
 
 import json
 import math
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -13,10 +15,14 @@ from pipemlp.launching.status import write_status
 class Records:
     """The record files of a run directory; rank 0 writes them."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, heartbeat_seconds: float) -> None:
         self._run_dir = run_dir
         self._metrics = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run_dir / "tensorboard"))
+        self._step = 0
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, args=(heartbeat_seconds,), name="heartbeat", daemon=True)
+        self._heart.start()
 
     def add(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, one point per value in TensorBoard; NaN and infinity become null."""
@@ -27,11 +33,19 @@ class Records:
             self._board.add_scalar(f"{split}/{name}", value, step)
 
     def alive(self, step: int) -> None:
-        """Renew status.json."""
+        """Renew status.json, which goes on by itself as long as this process lives."""
+        self._step = step
         write_status(self._run_dir, "running", step=step)
+
+    def _beat(self, seconds: float) -> None:
+        while not self._ended.wait(seconds):
+            with suppress(OSError):
+                write_status(self._run_dir, "running", step=self._step)
 
     def finish(self, step: int, message: str) -> None:
         """The run is done."""
+        self._ended.set()
+        self._heart.join()
         self._board.close()
         self._metrics.close()
         write_status(self._run_dir, "finished", step=step, exit_code=0, message=message)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pipemlp.config.loading import load_config
@@ -67,7 +67,8 @@ def message_to_others(preparation: Preparation, run_dir: Path) -> str:
         {
             "config": preparation.config.model_dump(mode="json"),
             "preprocessing": preparation.data.preprocessing.to_json(),
-            "num_rows": preparation.data.shape.num_rows,
+            "shape": asdict(preparation.data.shape),
+            "content": preparation.data.content,
             "run_dir": str(run_dir),
         }
     )

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from pipemlp.config.errors import RunFailedError
-from pipemlp.engine.pipeline import MicroBatch, Pipeline, cpu_copy
+from pipemlp.engine.pipeline import MicroBatch, Pipeline, all_finite, cpu_copy
 from pipemlp.planning.learning_rate import learning_rate
 from pipemlp.planning.metric_names import larger_is_better
 from pipemlp.training.batches import BatchLoader
@@ -88,10 +88,14 @@ class Trainer:
             done = step + 1
             if budget.evaluates_after(step) and self._evaluate(done):
                 break
+        if not all_finite(self._pipeline.layer_tensors(), self._device):
+            raise RunFailedError(f"the weights are not finite after step {done}; {self._remedy()}")
         if self._best_tensors is not None:
             self._pipeline.set_layer_tensors(self._best_tensors)
         else:
             self._best_step = done
+            if self._best is not None:
+                self._watcher.note(f"{self._config.checkpoint.best} was never a number: the last weights are kept")
         if self._loader.num_rows("test") > 0:
             self._evaluate_split("test", self._best_step)
         return Outcome(done, self._best_step, self._evaluations, self._num_samples / max(self._training_seconds, 1e-9))
@@ -106,13 +110,13 @@ class Trainer:
         if loss is not None:
             value = float(loss)
             if not math.isfinite(value):
-                raise RunFailedError(
-                    f"the training loss is {value} at step {done}; lower optimizer.lr ({self._config.optimizer.lr:g}), "
-                    "or set training.clip_norm, such as 1.0"
-                )
+                raise RunFailedError(f"the training loss is {value} at step {done}; {self._remedy()}")
         self._training_seconds += time.perf_counter() - started
         if loss is not None:
             self._watcher.step(done, value, rate, self._num_samples / self._training_seconds)
+
+    def _remedy(self) -> str:
+        return f"lower optimizer.lr ({self._config.optimizer.lr:g}), or set training.clip_norm, such as 1.0"
 
     def _rows_of(self, step: int) -> int:
         start = step % self._budget.steps_per_epoch * self._loader.batch_size
@@ -131,15 +135,17 @@ class Trainer:
             return False
         if self._stopping.num_since < stopping.patience:
             return False
+        best = "was never a number" if self._stopping.best is None else f"did not improve on {self._stopping.best:.4g}"
         self._watcher.note(
-            f"stopped early after step {done}: {stopping.metric} has not improved on {self._stopping.best:.4g} "
-            f"for {stopping.patience} evaluations"
+            f"stopped early after step {done}: {stopping.metric} {best} in {stopping.patience} evaluations"
         )
         return True
 
     def _evaluate_split(self, split: str, done: int) -> dict[str, float]:
         names = self._config.evaluation.metrics
         values = evaluate_split(self._pipeline, self._loader, self._data, split, names, self._device)
+        if not math.isfinite(values["loss"]):
+            raise RunFailedError(f"the {split} loss is {values['loss']} after step {done}; {self._remedy()}")
         self._evaluations[split] = values
         self._watcher.evaluation(split, done, values)
         return values

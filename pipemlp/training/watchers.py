@@ -34,7 +34,7 @@ class FirstRankWatcher:
         self._run_dir = run_dir
         self._started_at = time.monotonic()
         self._display = ProgressDisplay(terminal, budget.num_steps, budget.steps_per_epoch)
-        self._records = Records(run_dir)
+        self._records = Records(run_dir, min(30.0, preparation.config.fault.timeout_seconds / 4))
         self._records.alive(0)
 
     def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:

@@ -1,6 +1,7 @@
 """One process of a run, from joining the others to the trained model on disk."""
 
 import json
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -9,10 +10,12 @@ import torch
 import torch.distributed as dist
 
 from pipemlp.checkpoint.model_files import layer_file, save_index, save_layers
-from pipemlp.config.errors import ClusterError
+from pipemlp.config.errors import ClusterError, DataError
 from pipemlp.config.root import RunConfig
-from pipemlp.data import prepare
-from pipemlp.engine.pipeline import Pipeline
+from pipemlp.data import PreparedData, Preprocessing, prepare
+from pipemlp.data.prepared import ColumnNames
+from pipemlp.data.splits import Splits
+from pipemlp.engine.pipeline import Pipeline, place_of
 from pipemlp.engine.private.stage_module import LossFunction
 from pipemlp.engine.processes import join_processes, leave_processes
 from pipemlp.launching.environment import WorkerEnvironment
@@ -20,6 +23,7 @@ from pipemlp.model.losses import build_loss
 from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import describe_layers
 from pipemlp.planning.plan import make_plan
+from pipemlp.planning.shapes import shape_from_json
 from pipemlp.training.batches import BatchLoader
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.startup import message_to_others
@@ -95,13 +99,33 @@ def _share(prepared: tuple[Preparation, Path] | None, device: torch.device) -> t
         return prepared
     received = json.loads(str(message[0]))
     config = RunConfig.model_validate(received["config"])
-    data = prepare(config, Path.cwd())
-    layers = describe_layers(config.model, data.shape)
+    shape = shape_from_json(received["shape"])
+    layers = describe_layers(config.model, shape)
     plan = make_plan(config, layers)
-    return (
-        Preparation(config, data, layers, plan, budget_of(config, data.shape.num_rows[0]), ()),
-        Path(received["run_dir"]),
-    )
+    place = place_of(plan, dist.get_rank())
+    learned = Preprocessing.from_json(received["preprocessing"])
+    if place.is_first_stage or place.is_last_stage:
+        data = same_data(prepare(config, Path.cwd()), learned, received["content"])
+    else:
+        columns = ColumnNames(learned.numeric, learned.categorical, learned.targets, None)
+        data = PreparedData(shape, learned, columns, (), "", Splits(()))
+    budget = budget_of(config, shape.num_rows[0])
+    return Preparation(config, data, layers, plan, budget, ()), Path(received["run_dir"])
+
+
+def same_data(data: PreparedData, learned: Preprocessing, content: list[str]) -> PreparedData:
+    """The data as this rank reads them, which have to be those of rank 0.
+
+    Raises:
+        DataError: if they differ in content, or in what is learned from them.
+    """
+    if data.content != content or data.preprocessing != learned:
+        what = "other content" if data.content != content else "other statistics"
+        raise DataError(
+            f"data: rank {dist.get_rank()} on {platform.node()} reads {what} than rank 0; "
+            "give every host the same files"
+        )
+    return data
 
 
 def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outcome: Outcome) -> None:
