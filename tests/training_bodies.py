@@ -65,3 +65,17 @@ def metrics_on_rows(task: str, width: int, slices: Sequence[slice], group: objec
 def metrics_of_replica(task: str, width: int, slices_of_rank: Sequence[Sequence[slice]]) -> dict[str, float]:
     """Body: this rank feeds its own slices, perhaps none."""
     return metrics_on_rows(task, width, slices_of_rank[dist.get_rank()], group=dist.group.WORLD)
+
+
+def gathered_auroc(outputs: torch.Tensor, target: torch.Tensor, counts: tuple[int, ...]) -> float:
+    """Body: AUROC over rows of which each replica has `counts[rank]`."""
+    from torchmetrics.classification import BinaryAUROC
+
+    from pipemlp.training.gathered import gathered
+
+    rank = dist.get_rank()
+    metric = gathered(BinaryAUROC(), dist.group.WORLD)
+    start = sum(counts[:rank])
+    if counts[rank]:
+        metric.update(outputs[start : start + counts[rank]], target[start : start + counts[rank]])
+    return float(metric.compute())
