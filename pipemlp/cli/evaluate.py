@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipemlp.cli.arguments import Json, Plugins, RunDir
-from pipemlp.cli.plugins import load_plugins
+from pipemlp.training.plugins import load_plugins
 from pipemlp.training.run import open_run
 
 

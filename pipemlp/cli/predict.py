@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipemlp.cli.arguments import Plugins, RunDir
-from pipemlp.cli.plugins import load_plugins
+from pipemlp.training.plugins import load_plugins
 from pipemlp.training.run import open_run
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from pipemlp.cli.arguments import Config, Overrides, Plugins
-from pipemlp.cli.plugins import load_plugins
 from pipemlp.config.loading import load_config
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.training.launch import launch, launch_command
+from pipemlp.training.plugins import load_plugins
 from pipemlp.training.work import work
 
 

@@ -6,8 +6,8 @@ import typer
 from rich.console import Console
 
 from pipemlp.cli.arguments import Config, Json, Overrides, Plugins
-from pipemlp.cli.plugins import load_plugins
 from pipemlp.config.loading import load_config
+from pipemlp.training.plugins import load_plugins
 from pipemlp.training.preparation import prepare_run
 from pipemlp.training.report import as_json, show
 

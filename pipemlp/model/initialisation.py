@@ -29,7 +29,9 @@ def draw_parameter(
         activated: the submodules whose output passes the activation, next or after a norm.
     """
     if layer.kind == "input":
-        return torch.empty(shape).normal_(generator=generator)
+        embedding = torch.empty(shape).normal_(generator=generator)
+        embedding[0] = 0.0  # unknown values, which no training row may have: then what the others are on average
+        return embedding
     owner, _, leaf = name.rpartition(".")
     if len(shape) < 2:
         return torch.zeros(shape) if leaf == "bias" else torch.ones(shape)

@@ -9,6 +9,7 @@ from pipemlp.config.loading import load_config
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.training.launch import launch
+from pipemlp.training.plugins import load_plugins
 from pipemlp.training.preparation import Preparation, prepare_run
 from pipemlp.training.run import Run, open_run
 
@@ -20,12 +21,15 @@ def _configuration(config: RunConfig | str | Path) -> RunConfig:
     return config if isinstance(config, RunConfig) else load_config(config)
 
 
-def validate(config: RunConfig | str | Path) -> Preparation:
+def validate(config: RunConfig | str | Path, plugins: Sequence[str] = ()) -> Preparation:
     """Check a configuration and its data; returns what would run: resolved config, layers, plan, notes.
+
+    `plugins` are modules that register your own blocks, losses, ...
 
     Raises:
         ConfigError, DataError: with all problems.
     """
+    load_plugins(plugins)
     return prepare_run(_configuration(config))
 
 
@@ -42,6 +46,7 @@ def train(config: RunConfig | str | Path, plugins: Sequence[str] = ()) -> Run:
     """
     if WorkerEnvironment.from_environ() is not None:
         raise UserError("pipemlp.train starts its own processes; in a launcher, run `-m pipemlp train CONFIG` instead")
+    load_plugins(plugins)
     ended = launch(_configuration(config), plugins)
     run = open_run(ended.run_dir)
     if ended.exit_code:

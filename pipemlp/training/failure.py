@@ -40,7 +40,7 @@ def describe(error: BaseException) -> tuple[str, int, bool]:
             True,
         )
     if isinstance(error, RuntimeError) and any(sign in text for sign in PEER_LEFT):
-        return f"another rank left or stopped answering ({text.splitlines()[0][:200]})", 6, False
+        return "another rank left or stopped answering; see its log in logs/", 6, False
     return f"{type(error).__name__}: {text}", 1, True
 
 

@@ -33,7 +33,10 @@ def evaluate_run(run: Run, split: str, note: Note = lambda text: None) -> dict[s
     model, device = _ready(load_trained_model(run.dir))
     data = prepare(config, config.base_dir)
     if data.preprocessing != model.preprocessing:
-        note("the data have changed since the run; evaluated with the run's own statistics and labels")
+        note(
+            "the data have changed since the run: evaluated with the run's own statistics and labels, "
+            "but the split may hold rows that were trained on"
+        )
         data = replace(data, preprocessing=model.preprocessing)
     num_rows = data.shape.num_rows[("train", "validation", "test").index(split)]
     if num_rows == 0:

@@ -24,7 +24,7 @@ def work(config_path: Path, overrides: Sequence[str], environment: WorkerEnviron
     given = os.environ.get(RUN_DIR_VARIABLE)
     life = _Life(environment.rank, Path(given) if given else None)
     # a launcher ends the other ranks so when one has failed, and that one has said why
-    handle_termination(lambda signum: life.leave(f"ended by signal {signum}", 128 + signum, own=False, silent=True))
+    handle_termination(lambda signum: life.leave(_ended(signum), 128 + signum, own=False, silent=True))
     watch_parents(lambda who: life.leave(who, 5, own=True))
     try:
         if environment.rank == 0:
@@ -52,6 +52,10 @@ def work(config_path: Path, overrides: Sequence[str], environment: WorkerEnviron
     except BaseException as error:
         fail(error, terminal=life.terminal, run_dir=life.run_dir, rank=environment.rank)
     os._exit(0)
+
+
+def _ended(signum: int) -> str:
+    return f"ended by signal {signum}: another rank failed first, or somebody stopped the run"
 
 
 class _Life:

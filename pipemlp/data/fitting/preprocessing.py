@@ -14,6 +14,8 @@ from pipemlp.planning.shapes import Task
 
 Value = str | int
 
+_MOST_MISSING = 3  # more missing columns are told in one line
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -120,11 +122,14 @@ class Preprocessing:
         return tuple({str(value): code + 1 for code, value in enumerate(values)} for values in self.vocabularies)
 
     def _missing_columns(self, columns: Mapping[str, np.ndarray]) -> list[str]:
-        return [
-            f"no column {name!r}{suggestion(name, columns)}; the model needs {listing(self.numeric + self.categorical)}"
-            for name in self.numeric + self.categorical
-            if name not in columns
-        ]
+        needed = self.numeric + self.categorical
+        missing = [name for name in needed if name not in columns]
+        if len(missing) > _MOST_MISSING:
+            return [
+                f"{len(missing)} of the {len(needed)} columns that the model needs are missing: {listing(missing, 5)}; "
+                f"there are {listing(columns, 5)}"
+            ]
+        return [f"no column {name!r}{suggestion(name, columns)}; the model needs {listing(needed)}" for name in missing]
 
     def _numbers(self, name: str, values: np.ndarray, first_row: int, problems: list[str]) -> np.ndarray:
         if values.dtype.kind in "biuf":
