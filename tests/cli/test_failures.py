@@ -103,7 +103,14 @@ def status_of(folder: Path) -> dict:
     return json.loads((folder / "run" / "status.json").read_text())
 
 
-@pytest.mark.parametrize("name", DEATHS)
+RARE = ("the runner is killed", "pipemlp train is killed")
+"""Each costs a whole start of two processes; `launch.py is killed` and the imitations in tests/launching stand for
+them in the short run."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] if name in RARE else []) for name in DEATHS]
+)
 def test_the_job_ends_when(ahead, name):
     death, run = DEATHS[name], ahead.take(name)
     try:
