@@ -1,10 +1,14 @@
 """What all tests share: ranks that are started once per world size, and the `--full` option."""
 
 import os
+import signal
 
 import pytest
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell's background job ignores it, and so would all processes that the tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
