@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import psutil
 
@@ -68,13 +69,11 @@ def handle_termination(
 def _watched() -> list[tuple[str, psutil.Process | None]]:
     """Descriptions and processes; None for one that was gone already."""
     watched: list[tuple[str, psutil.Process | None]] = []
-    try:
+    with suppress(psutil.Error):  # processes of other users may be hidden; the parent is watched without a look at it
         parent = psutil.Process(os.getppid())
         grandparent = parent.ppid()
         if grandparent > 0 and _LAUNCH_MODULE in parent.cmdline():
             watched.append((f"the deepspeed launcher, process {grandparent},", psutil.Process(grandparent)))
-    except psutil.Error:
-        pass  # Processes of other users may be hidden; the parent itself is watched without looking at it.
     pid = os.environ.get(SUPERVISOR_PID, "")
     if pid.isascii() and pid.isdigit():
         watched.append((f"pipemlp train, process {pid},", _process(int(pid))))
