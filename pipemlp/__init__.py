@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipemlp.training.api import evaluate, load_model, predict, train, validate
     from pipemlp.training.metrics import register_metric
     from pipemlp.training.run import Run, open_run
+    from pipemlp.training.simulating import simulate
 
 _HOMES = {
     "Run": "pipemlp.training.run",
@@ -27,6 +28,7 @@ _HOMES = {
     "register_loss": "pipemlp.model.losses",
     "register_metric": "pipemlp.training.metrics",
     "register_source": "pipemlp.data",
+    "simulate": "pipemlp.training.simulating",
     "train": "pipemlp.training.api",
     "validate": "pipemlp.training.api",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "register_loss",
     "register_metric",
     "register_source",
+    "simulate",
     "train",
     "validate",
 ]

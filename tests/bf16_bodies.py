@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad
+from torch import nn
 
 from pipemlp.config.model import ModelConfig, Mse
 from pipemlp.config.training import Sgd
@@ -14,7 +15,9 @@ from pipemlp.model.whole import build_model
 from pipemlp.planning.layers import LayerDescription, describe_layers
 from pipemlp.planning.partition import boundaries_for
 from pipemlp.planning.plan import Plan
+from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.shapes import DataShape
+from pipemlp.schedule.methods import make_schedule
 
 SEED = 5
 
@@ -31,6 +34,8 @@ class Case:
     hidden: tuple[int, ...] = (16, 24, 16)
     activation: str = "gelu"
     norm: str = "layer"
+    order: str = "1f1b"
+    recompute: Recompute = 0
 
     @property
     def num_rows(self) -> int:
@@ -42,18 +47,14 @@ class Case:
         return describe_layers(ModelConfig.model_validate(model), shape)
 
     def plan(self) -> Plan:
+        schedule = make_schedule(self.order, 2, self.micro_batches)
         return Plan(
-            boundaries=boundaries_for("parameters", self.layers(), 2),
-            num_stages=2,
+            boundaries=boundaries_for("parameters", self.layers(), 2, schedule.num_virtual_stages),
+            schedule=schedule,
             num_replicas=self.replicas,
-            num_micro_batches=self.micro_batches,
             micro_batch_rows=self.micro_batch_rows,
-            schedule="1f1b",
             zero_stage=1,
-            recompute_layers=0,
-            num_parameters=(),
-            bubble_fraction=0.0,
-            memory=(),
+            recompute=self.recompute,
         )
 
     def optimizer(self) -> Sgd:
@@ -115,6 +116,9 @@ def by_pipeline(case: Case) -> Trace:
 def in_one_process(case: Case, sums: torch.dtype = torch.float32) -> Trace:
     """Each micro-batch forward and backward in bf16; gradients added up in `sums`, weights kept in float32.
 
+    In float32 the weight gradient of a product is made from its bf16 factors without being rounded itself; what
+    autograd makes, as for norms, is.
+
     The float32 weights begin where DeepSpeed begins: at the initial ones rounded to bf16. One thread, as on a rank:
     with more, norms sum their bf16 gradients in another order.
     """
@@ -136,6 +140,8 @@ def _in_one_thread(case: Case, sums: torch.dtype) -> Trace:
         model = build_model(case.layers(), SEED).to(torch.bfloat16)
         model.load_state_dict({name: value.bfloat16() for name, value in exact.state_dict().items()})
         added = {name: torch.zeros_like(value, dtype=sums) for name, value in model.named_parameters()}
+        if sums == torch.float32:
+            _add_products(model, added)
         total = 0.0
         for index in range(num_slices):
             numeric, target, weight = case.micro_batch(step, index)
@@ -144,7 +150,8 @@ def _in_one_thread(case: Case, sums: torch.dtype) -> Trace:
             value.backward()
             total += float(value.detach())
             for name, parameter in model.named_parameters():
-                added[name] += parameter.grad.to(sums)
+                if parameter.grad is not None:
+                    added[name] += parameter.grad.to(sums)
         trace.losses.append(total / num_slices)
         for name, parameter in exact.named_parameters():
             parameter.grad = added[name].float() / num_slices
@@ -152,3 +159,26 @@ def _in_one_thread(case: Case, sums: torch.dtype) -> Trace:
         optimizer.step()
         trace.weights.append({name: p.detach().clone() for name, p in exact.named_parameters()})
     return trace
+
+
+def _add_products(model: nn.Module, added: dict[str, torch.Tensor]) -> None:
+    """From now on each backward adds to the gradients of linear layers, which get none by autograd."""
+
+    def watch(name: str, linear: nn.Linear) -> None:
+        for parameter in linear.parameters():
+            parameter.requires_grad_(False)
+
+        def note(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+            output.requires_grad_()
+            output.register_hook(lambda gradient: add(gradient.float(), inputs[0].detach().float()))
+            return output
+
+        def add(gradient: torch.Tensor, x: torch.Tensor) -> None:
+            added[f"{name}.weight"] += gradient.t() @ x
+            added[f"{name}.bias"] += gradient.sum(0)
+
+        linear.register_forward_hook(note)
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            watch(name, module)

@@ -4,6 +4,7 @@ The bodies here run on ranks (see ranks.py); `reference` is plain torch.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -20,10 +21,14 @@ from pipemlp.model.whole import build_model
 from pipemlp.planning.layers import describe_layers
 from pipemlp.planning.partition import boundaries_for
 from pipemlp.planning.plan import Plan
+from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.shapes import DataShape
+from pipemlp.schedule.methods import make_schedule
+from pipemlp.schedule.schedule import Schedule
+from pipemlp.schedule.torch_csv import read_csv
 
 SHAPE = DataShape(num_numeric=5, cardinalities=(4, 3), output_width=3, task="classification", num_rows=(96, 0, 0))
-BATCH = 48  # divisible by 2 replicas x {1, 4, 6} micro-batches
+BATCH = 80  # divisible by 2 replicas x {1, 2, 5, 8} micro-batches
 NUM_STEPS = 3
 SEED = 11
 
@@ -33,10 +38,11 @@ class Case:
     """One way to execute the same computation."""
 
     stages: int = 1
+    order: str = "1f1b"
     replicas: int = 1
     zero_stage: int = 0
     micro_batches: int = 1
-    recompute: int = 0
+    recompute: Recompute = 0
     block: str = "plain"
     dropout: float = 0.0
     cut: str = "parameters"
@@ -44,6 +50,14 @@ class Case:
     clip_norm: float | None = None
     optimizer: str = "adamw"
     loss: str = "cross_entropy"
+    strict_links: bool = False
+
+    def schedule(self) -> Schedule:
+        """By its name, and `:2` for two virtual stages where it may have one too; or from a file."""
+        if self.order.endswith(".csv"):
+            return read_csv(Path(self.order).read_text(encoding="utf-8"), self.order)
+        name, _, virtual_stages = self.order.partition(":")
+        return make_schedule(name, self.stages, self.micro_batches, int(virtual_stages) if virtual_stages else None)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -51,10 +65,10 @@ class Case:
         return torch.float64 if self.zero_stage == 0 else torch.float32
 
     def model(self) -> ModelConfig:
-        """Seven layers of uneven widths, wide enough that no row is nearly constant, which a norm would blow up."""
+        """Nine layers of uneven widths, wide enough that no row is nearly constant, which a norm would blow up."""
         return ModelConfig.model_validate(
             {
-                "hidden": [12, 17, 17, 13, 16],
+                "hidden": [12, 17, 17, 13, 16, 16, 14],
                 "block": self.block,
                 "activation": "silu" if self.block == "gated" else "tanh",
                 "norm": "none" if self.block == "plain" else "layer",
@@ -65,21 +79,23 @@ class Case:
 
     def plan(self) -> Plan:
         """The plan, with an uneven explicit cut where the case says so."""
-        layers = describe_layers(self.model(), SHAPE)
-        uneven = {1: (0, 7), 2: (0, 5, 7), 4: (0, 1, 2, 5, 7)}
-        boundaries = boundaries_for(uneven[self.stages] if self.cut == "uneven" else self.cut, layers, self.stages)
+        layers, schedule = describe_layers(self.model(), SHAPE), self.schedule()
+        uneven = {
+            1: (0, 9),
+            2: (0, 6, 9),
+            3: (0, 1, 7, 9),
+            4: (0, 1, 2, 6, 9),
+            6: (0, 1, 3, 4, 5, 8, 9),
+            8: (0, 1, 2, 3, 4, 5, 6, 7, 9),
+        }
+        cut = uneven[schedule.depth] if self.cut == "uneven" else self.cut
         return Plan(
-            boundaries=boundaries,
-            num_stages=self.stages,
+            boundaries=boundaries_for(cut, layers, self.stages, schedule.num_virtual_stages),
+            schedule=schedule,
             num_replicas=self.replicas,
-            num_micro_batches=self.micro_batches,
             micro_batch_rows=BATCH // (self.replicas * self.micro_batches),
-            schedule="1f1b",
             zero_stage=self.zero_stage,
-            recompute_layers=self.recompute,
-            num_parameters=(),
-            bubble_fraction=0.0,
-            memory=(),
+            recompute=self.recompute,
         )
 
     def optimizer_config(self) -> OptimizerConfig:
@@ -116,7 +132,7 @@ def batch(step: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, to
 
 def real_rows(case: Case, step: int) -> int:
     """Rows of the batch that count; the last batch of a ragged case is partial."""
-    return 29 if case.ragged and step == NUM_STEPS - 1 else BATCH
+    return 45 if case.ragged and step == NUM_STEPS - 1 else BATCH
 
 
 def reference(case: Case, dtype: torch.dtype) -> Trace:
@@ -148,7 +164,7 @@ def reference(case: Case, dtype: torch.dtype) -> Trace:
 def pipeline_trace(case: Case) -> Trace:
     """Body: the same computation by the pipeline, as this rank saw it."""
     if case.dtype == torch.float64:
-        _allow_float64()
+        allow_float64()
     plan = case.plan()
     pipeline = Pipeline(
         describe_layers(case.model(), SHAPE),
@@ -160,15 +176,15 @@ def pipeline_trace(case: Case) -> Trace:
         seed=SEED,
         timeout_seconds=60,
         dtype=case.dtype,
+        strict_links=case.strict_links,
     )
-    pipeline.engine.communication_data_type = case.dtype
     trace = Trace([], {}, {}, None)
     for step in range(NUM_STEPS):
         _keep_gradients(pipeline, trace, step)
-        loss = pipeline.train_batch(iter(_micro_batches(case, plan, step)), step=step, learning_rate=_lr(case))
-        trace.losses.append(_exact_loss(pipeline, loss))
+        loss = pipeline.train_batch(iter(micro_batches(case, plan, step)), step=step, learning_rate=_lr(case))
+        trace.losses.append(float(loss))
     trace.parameters = _named(pipeline)
-    outputs = pipeline.predict_batch(iter(_micro_batches(case, plan, 0)))
+    outputs = pipeline.predict_batch(*_evaluation(case))
     trace.outputs = torch.cat(outputs) if outputs else None
     return trace
 
@@ -177,7 +193,7 @@ def _lr(case: Case) -> float:
     return case.optimizer_config().lr
 
 
-def _micro_batches(case: Case, plan: Plan, step: int) -> list:
+def micro_batches(case: Case, plan: Plan, step: int) -> list:
     numeric, categorical, target = batch(step, case.dtype)
     num_real = real_rows(case, step)
     weight = (torch.arange(BATCH) < num_real).to(case.dtype) * plan.num_micro_batches * plan.num_replicas / num_real
@@ -185,6 +201,17 @@ def _micro_batches(case: Case, plan: Plan, step: int) -> list:
     start = dist.get_rank() % plan.num_replicas * share
     slices = [slice(i, i + plan.micro_batch_rows) for i in range(start, start + share, plan.micro_batch_rows)]
     return [((numeric[s], categorical[s]), (target[s], weight[s])) for s in slices]
+
+
+def _evaluation(case: Case) -> tuple[list, list[int]]:
+    """The first batch in three slices per replica, of other sizes than in training."""
+    numeric, categorical, _ = batch(0, case.dtype)
+    share = BATCH // case.replicas
+    start = dist.get_rank() % case.replicas * share
+    rows = [share // 2, 7, share - share // 2 - 7]
+    starts = [start, start + rows[0], start + rows[0] + rows[1]]
+    slices = [slice(first, first + size) for first, size in zip(starts, rows, strict=True)]
+    return [((numeric[s], categorical[s]), None) for s in slices], rows
 
 
 def _named(pipeline: Pipeline) -> dict[str, torch.Tensor]:
@@ -206,19 +233,7 @@ def _keep_gradients(pipeline: Pipeline, trace: Trace, step: int) -> None:
     engine._take_model_step = keep_then_take
 
 
-def _exact_loss(pipeline: Pipeline, returned: torch.Tensor) -> float:
-    """The engine returns float32; the last stage still has the sum as it was computed."""
-    engine = pipeline.engine
-    if not pipeline.place.is_last_stage:
-        return float(returned)
-    total = engine.total_loss.clone() / pipeline.plan.num_micro_batches
-    if pipeline.place.num_replicas > 1:
-        dist.all_reduce(total, group=pipeline.data_group)
-        total /= pipeline.place.num_replicas
-    return float(total)
-
-
-def _allow_float64() -> None:
+def allow_float64() -> None:
     from deepspeed.accelerator import get_accelerator
 
     accelerator = get_accelerator()

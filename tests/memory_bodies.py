@@ -1,169 +1,230 @@
-"""What a rank really holds, counted by storages: in one process, and in DeepSpeed's engine on ranks."""
+"""What a rank really holds, counted by storages: through a pass in one process, and through steps on ranks."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import torch
-from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from live_storages import LiveStorages, size_of
+from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
-from torch.utils.checkpoint import checkpoint
 
 from pipemlp.config.model import ModelConfig, Mse
-from pipemlp.config.training import OptimizerConfig
+from pipemlp.config.training import OptimizerConfig, Sgd
+from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.virtual_stage import VirtualStage
 from pipemlp.model.build import build_layer
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.losses import build_loss
+from pipemlp.model.weight_gradients import split_parameters
+from pipemlp.planning.costs import analytic_costs, entering_bytes
 from pipemlp.planning.layers import LayerDescription, describe_layers
+from pipemlp.planning.partition import boundaries_for
 from pipemlp.planning.plan import Plan
+from pipemlp.planning.recompute import Recompute, group_bounds
 from pipemlp.planning.shapes import DataShape
+from pipemlp.schedule.methods import make_schedule
 
 SHAPE = DataShape(num_numeric=48, cardinalities=(), output_width=40, task="regression", num_rows=(96, 0, 0))
-
-
-class LiveStorages(TorchDispatchMode):
-    """Follows every storage made inside; `num_bytes` sums those that still exist."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._known: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        before = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
-        for tensor in _tensors(result):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in before:
-                self._known[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes())
-        return result
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(size for reference, size in self._known.values() if not reference.expired())
-
-
-def _tensors(tree: object) -> list[Tensor]:
-    return [value for value in tree_iter(tree) if isinstance(value, Tensor) and value.device.type != "meta"]
-
-
-def size_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the distinct storages."""
-    storages = [tensor.untyped_storage() for tensor in tensors]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-
-
-@dataclass(frozen=True)
-class Held:
-    """What one rank held, in bytes; the activations and buffers when the first backward began."""
-
-    parameters: int
-    gradients: int
-    optimizer: int
-    activations_and_buffers: int
+LOSS = build_loss(Mse())
 
 
 def layers_of(model: dict, cardinalities: tuple[int, ...] = ()) -> tuple[LayerDescription, ...]:
     return describe_layers(ModelConfig.model_validate(model), replace(SHAPE, cardinalities=cardinalities))
 
 
-def held_after_forwards(layers: Sequence[LayerDescription], num_in_flight: int, rows: int, recompute: int) -> int:
-    """Bytes kept by `num_in_flight` forwards of a stage in this process, and by its largest group run again."""
+def held_when_run_again(layers: Sequence[LayerDescription], num_in_flight: int, rows: int, recompute: Recompute) -> int:
+    """Bytes kept by `num_in_flight` forwards in this process, with the largest group of one of them run again."""
+    if not isinstance(recompute, int) or recompute == 0:
+        return _held_in_backward(layers, num_in_flight, rows, recompute)
+    bounds = group_bounds([bool(layer.parameters) for layer in layers], recompute)
+    groups = [layers[start:stop] for start, stop in bounds]
+    again = [_held_in_backward(group, 1, rows, 0) - entering_bytes(group[0], rows, 4) for group in groups]
+    return _held_after_forwards(layers, num_in_flight, rows, recompute) + max(again)
+
+
+def _held_after_forwards(
+    layers: Sequence[LayerDescription], num_in_flight: int, rows: int, recompute: Recompute
+) -> int:
+    forward = _forward_of(layers, rows, recompute)
+    with LiveStorages() as live:
+        kept = [forward(index) for index in range(num_in_flight)]
+        return live.num_bytes if kept else 0
+
+
+def _held_in_backward(layers: Sequence[LayerDescription], num_in_flight: int, rows: int, recompute: Recompute) -> int:
+    """When the gradient of the first of them sets out, after what had to be run again."""
+    forward = _forward_of(layers, rows, recompute)
+    counts: list[int] = []
+    start = torch.autograd.backward
+
+    def counted_backward(*arguments) -> None:
+        counts.append(live.num_bytes)
+        start(*arguments)
+
+    gradient = torch.ones(rows, layers[-1].output_width)
+    with LiveStorages() as live, patch("torch.autograd.backward", counted_backward):
+        kept = [forward(index) for index in range(num_in_flight)]
+        kept[0].backward(gradient, defer=False)
+    return counts[0]
+
+
+def _forward_of(layers: Sequence[LayerDescription], rows: int, recompute: Recompute):
+    """`forward(index)`: what the forward of a micro-batch keeps, its output let go."""
     modules = [build_layer(layer, seed=0) for layer in layers]
-    group = recompute or len(layers)
-    starts = range(0, len(layers), group)
+    runs = [[parameter for module in modules for parameter in module.parameters()]]
+    sums = GradientSums(torch.empty(sum(p.numel() for p in runs[0])), runs, split_parameters(nn.ModuleList(modules)))
+    sums.begin()
+    stage = VirtualStage(modules, recompute, None)
+    entering = _entering(layers[0], rows)
 
-    def run(start: int, x: object, key: DropoutKey) -> Tensor:
-        for module in modules[start : start + group]:
-            x = module(x, key)
-        return x
+    def forward(index: int):
+        x = entering.clone() if isinstance(entering, Tensor) else entering
+        return stage.forward(x, DropoutKey(0, 0, index * rows), None, sums)[1]
 
-    run(0, _stage_input(layers[0], rows), DropoutKey(0, 0, 0))  # dropout makes its tables once
-    kept = []
-    with LiveStorages() as live:
-        for micro_batch in range(num_in_flight):
-            key = DropoutKey(0, 0, micro_batch * rows)
-            x = _stage_input(layers[0], rows)
-            for start in starts:
-                x = run(start, x, key) if not recompute else checkpoint(run, start, x, key, use_reentrant=False)
-            kept.append((x, (x - 1.0).square().mean(1)) if layers[-1].kind == "output" else x)
-        num_bytes = live.num_bytes - sum(rows * 4 for entry in kept if isinstance(entry, tuple))
-    return num_bytes + (max(_kept_by(run, start, layers, rows) for start in starts) if recompute else 0)
+    forward(0).backward(torch.ones(rows, layers[-1].output_width), defer=False)  # tables of dropout are made once
+    return forward
 
 
-def _kept_by(run: Callable, start: int, layers: Sequence[LayerDescription], rows: int) -> int:
-    x = _stage_input(layers[start], rows)
-    with LiveStorages() as live:
-        output = run(start, x, DropoutKey(0, 0, 0))
-        return live.num_bytes - size_of([output])
-
-
-def _stage_input(layer: LayerDescription, rows: int) -> object:
+def _entering(layer: LayerDescription, rows: int):
     x = torch.randn(rows, layer.input_width)
     if layer.kind != "input":
-        return x.requires_grad_()
+        return x
     return x, torch.zeros(rows, len(dict(layer.options)["cardinalities"]), dtype=torch.int64)
 
 
-def held_by_engine(model: dict, plan: Plan, optimizer: OptimizerConfig, precision: str) -> Held:
+@dataclass(frozen=True)
+class Execution:
+    """A model and how it is executed."""
+
+    model: dict
+    order: str
+    stages: int
+    micro_batches: int = 6
+    rows: int = 256
+    """So many that a mask of dropout is not drawn for several micro-batches at once, which stays for a while."""
+    recompute: Recompute = 0
+    cardinalities: tuple[int, ...] = ()
+    replicas: int = 1
+    zero_stage: int = 0
+    precision: str = "fp32"
+
+    def layers(self) -> tuple[LayerDescription, ...]:
+        return layers_of(self.model, self.cardinalities)
+
+    def plan(self) -> Plan:
+        """With the costs of the descriptions, by which the schedule is made, too."""
+        layers, schedule = self.layers(), make_schedule(self.order, self.stages, self.micro_batches)
+        boundaries = boundaries_for("uniform", layers, self.stages, schedule.num_virtual_stages)
+        costs = analytic_costs(
+            layers,
+            boundaries,
+            micro_batch_rows=self.rows,
+            value_bytes=2 if self.precision == "bf16" else 4,
+            recompute=self.recompute,
+        )
+        sizes = self.stages, self.micro_batches, schedule.num_virtual_stages
+        schedule = make_schedule(self.order, *sizes, costs=costs)
+        return Plan(boundaries, schedule, self.replicas, self.rows, self.zero_stage, self.recompute, costs)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one rank held, in bytes.
+
+    Args:
+        parameters, gradients, optimizer: when the optimizer took its step.
+        between: activations and tensors that cross the cuts, the most between two actions.
+        within: the same at any time.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    between: int
+    within: int
+
+
+class _Peak(LiveStorages):
+    """Also follows the most that ever existed."""
+
+    num_peak_bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        self.num_peak_bytes = max(self.num_peak_bytes, self.num_bytes)
+        return result
+
+
+def held_by_executor(execution: Execution, optimizer: OptimizerConfig | None = None) -> Held:
     """Body: two training batches, counted in the second, when every buffer and state exist."""
-    loss = build_loss(Mse())
     pipeline = Pipeline(
-        layers_of(model),
-        plan,
-        optimizer=optimizer,
-        loss=lambda outputs, labels: loss(outputs, *labels),
+        execution.layers(),
+        execution.plan(),
+        optimizer=optimizer or Sgd(),
+        loss=lambda outputs, labels: LOSS(outputs, *labels),
         clip_norm=None,
-        precision=precision,
+        precision=execution.precision,
         seed=0,
         timeout_seconds=60,
     )
-    gradients, activations = [], []
-    pipeline.train_batch(iter(_micro_batches(plan)), step=0, learning_rate=0.01)
-    _watch(pipeline, gradients, activations)
-    batch = _micro_batches(plan)
-    with LiveStorages() as live:
-        activations.append(live)
-        pipeline.train_batch(iter(batch), step=1, learning_rate=0.01)
+    batch = _micro_batches(execution)
+    pipeline.train_batch(batch, step=0, learning_rate=0.01)
+    gradients: list[int] = []
+    engine = pipeline.engine
+    take = type(engine)._take_model_step
+
+    def counted_take(lr_kwargs: object) -> object:
+        gradients.append(_gradient_bytes(pipeline))
+        return take(engine, lr_kwargs)
+
+    engine._take_model_step = counted_take
+    live = _Peak()
+    between = _count_between_actions(pipeline, live)
+    with live:
+        pipeline.train_batch(batch, step=1, learning_rate=0.01)
     return Held(
         parameters=size_of(pipeline.module.parameters()),
         gradients=gradients[0],
         optimizer=_optimizer_bytes(pipeline),
-        activations_and_buffers=activations[1],
+        between=max(between),
+        within=live.num_peak_bytes,
     )
 
 
-def _micro_batches(plan: Plan) -> list:
-    rows = plan.micro_batch_rows
-    inputs = (torch.ones(rows, SHAPE.num_numeric), torch.empty(rows, 0, dtype=torch.int64))
-    return [(inputs, (torch.ones(rows, SHAPE.output_width), torch.ones(rows)))] * plan.num_micro_batches
+def _count_between_actions(pipeline: Pipeline, live: LiveStorages) -> list[int]:
+    """A growing list of what is alive after every computation and every receive that was posted."""
+    counts: list[int] = []
+    transport, clock = pipeline._executor.transport, pipeline.clock
+    let_go, end = transport.let_go, clock.end
+
+    def counted_let_go() -> None:
+        let_go()
+        counts.append(live.num_bytes)
+
+    def counted_end(action) -> None:
+        end(action)
+        if action.kind in ("RECV_F", "RECV_B"):
+            counts.append(live.num_bytes)
+
+    transport.let_go, clock.end = counted_let_go, counted_end
+    return counts
 
 
-def _watch(pipeline: Pipeline, gradients: list, activations: list) -> None:
-    engine = pipeline.engine
-    table = dict(engine._INSTRUCTION_MAP)
-    backward = next(kind for kind in table if kind.__name__ == "BackwardPass")
-    step = next(kind for kind in table if kind.__name__ == "OptimizerStep")
-    run_backward, run_step = table[backward], table[step]
-
-    def watched_backward(self, buffer_id):
-        if len(activations) == 1:
-            activations.append(activations[0].num_bytes)
-        run_backward(self, buffer_id)
-
-    def watched_step(self, *args, **kwargs):
-        gradients.append(_gradient_bytes(pipeline))
-        run_step(self, *args, **kwargs)
-
-    engine._INSTRUCTION_MAP = table | {backward: watched_backward, step: watched_step}
+def _micro_batches(execution: Execution) -> list:
+    rows = execution.rows
+    inputs = torch.ones(rows, SHAPE.num_numeric), torch.ones(rows, len(execution.cardinalities), dtype=torch.int64)
+    return [(inputs, (torch.ones(rows, SHAPE.output_width), torch.ones(rows)))] * execution.micro_batches
 
 
 def _gradient_bytes(pipeline: Pipeline) -> int:
-    tensors = [parameter.grad for parameter in pipeline.module.parameters() if parameter.grad is not None]
+    """The sums that the executor makes, and what the optimizer makes of them."""
+    tensors = [bucket.values for bucket in pipeline._sums._buckets]
     optimizer = pipeline.engine.optimizer
     for name in ("fp32_groups_gradients_flat", "averaged_gradients", "all_grad_tensors"):
         tensors += [value for value in tree_iter(getattr(optimizer, name, None)) if isinstance(value, Tensor)]
+    tensors += [parameter.grad for parameter in pipeline.module.parameters() if parameter.grad is not None]
     return size_of(tensors)
 
 

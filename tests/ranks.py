@@ -21,9 +21,9 @@ class RankError(AssertionError):
 
 
 class RankPool:
-    """`world_size` processes that stay until `close`."""
+    """`world_size` processes that stay until `close`; `timeout_seconds` is how long one waits for another."""
 
-    def __init__(self, world_size: int) -> None:
+    def __init__(self, world_size: int, timeout_seconds: float = BODY_SECONDS / 2) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["ranks_preload"])
         _let_the_server_find(Path(__file__).parent)
@@ -33,7 +33,9 @@ class RankPool:
         self._processes = []
         for rank in range(world_size):
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, world_size, store, there), daemon=True)
+            process = context.Process(
+                target=_serve, args=(rank, world_size, store, there, timeout_seconds), daemon=True
+            )
             process.start()
             there.close()
             self._connections.append(here)
@@ -83,7 +85,7 @@ def _let_the_server_find(folder: Path) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, paths)])
 
 
-def _serve(rank: int, world_size: int, store: str, connection: Connection) -> None:
+def _serve(rank: int, world_size: int, store: str, connection: Connection, timeout_seconds: float) -> None:
     # DeepSpeed reads this when a PipelineModule is made
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -96,7 +98,7 @@ def _serve(rank: int, world_size: int, store: str, connection: Connection) -> No
         store=dist.FileStore(store, world_size),
         rank=rank,
         world_size=world_size,
-        timeout=timedelta(seconds=BODY_SECONDS / 2),
+        timeout=timedelta(seconds=timeout_seconds),
     )
     _reuse_groups()
     while True:

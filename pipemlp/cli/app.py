@@ -7,6 +7,8 @@ import typer
 from pipemlp.cli.evaluate import evaluate
 from pipemlp.cli.predict import predict
 from pipemlp.cli.schema import schema
+from pipemlp.cli.simulate import simulate
+from pipemlp.cli.timeline import timeline
 from pipemlp.cli.train import train
 from pipemlp.cli.validate import validate
 
@@ -24,5 +26,5 @@ def _root(local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=
     """Train deep MLPs over stages and replicas, from one config file."""
 
 
-for _command in (train, validate, evaluate, predict, schema):
+for _command in (train, validate, simulate, timeline, evaluate, predict, schema):
     app.command()(_command)

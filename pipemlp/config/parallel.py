@@ -1,5 +1,6 @@
 """Section `parallel`: how a run is executed; it never changes what is computed."""
 
+import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import Strict, field_validator
@@ -7,27 +8,33 @@ from pydantic_core import PydanticCustomError
 
 from pipemlp.config.section import NonNegative, Positive, Section
 
+SCHEDULES = ("gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-h2", "interleaved-zb", "zb-v", "zb-auto")
+"""The schedules by name; docs/schedules.md explains them."""
+
 
 class ParallelConfig(Section):
     """How a run is executed; changing it changes numbers by rounding only."""
 
     stages: Positive = 1
     """Parts into which the layers are cut, one per pipeline rank."""
-    virtual_stages: Literal["auto"] | Annotated[int, Strict()] = "auto"
-    """Runs of layers per stage; 1f1b has one."""
+    virtual_stages: Literal["auto"] | Positive = "auto"
+    """Runs of layers per stage: 2 for `zb-v`, any number for the interleaved schedules, 1 or 2 for `zb-auto`, 1 for the
+    others; `auto` is the smallest number that makes sense for the schedule."""
     data_parallel: Positive = 1
     """Replicas of the whole pipeline, each with its share of every global batch."""
     micro_batches: Literal["auto"] | Positive = "auto"
     """Slices of a replica's share of the global batch; `auto` is 1 for one stage, else about 4 x stages."""
-    schedule: Literal["1f1b"] = "1f1b"
-    """The order of forwards and backwards."""
+    schedule: str = "1f1b"
+    """The order of forwards and backwards: `gpipe`, `1f1b`, `interleaved-1f1b`, `zb-h1`, `zb-h2`, `interleaved-zb`,
+    `zb-v`, `zb-auto`, or a CSV file with an order of your own (compute-only, as of torch.distributed.pipelining)."""
     partition: Literal["parameters", "uniform"] | Annotated[tuple[NonNegative, ...], Strict(False)] = "parameters"
-    """Where to cut: `parameters` (the largest stage as small as possible), `uniform` (equal numbers of
-    layers), or the boundaries themselves, such as `[0, 9, 18]`."""
+    """Where to cut: `parameters` (the largest virtual stage as small as possible), `uniform` (equal numbers of
+    layers), or the boundaries of the virtual stages themselves, such as `[0, 9, 18]`."""
     zero_stage: Literal[0, 1] = 0
     """1 shards the optimizer state over the replicas; bf16 always uses 1."""
-    recompute: Literal["none"] | Positive = "none"
-    """N keeps only the input of every N layers and computes the rest again in the backward."""
+    recompute: Literal["none", "elementwise"] | Positive = "none"
+    """What the backward computes again instead of keeping it: `elementwise` all but the matrix products, N all of every
+    N layers but their input."""
 
     @field_validator("zero_stage", mode="before")
     @classmethod
@@ -43,11 +50,11 @@ class ParallelConfig(Section):
             )
         return value
 
-    @field_validator("virtual_stages")
+    @field_validator("schedule")
     @classmethod
-    def _one_virtual_stage(cls, value: Any) -> Any:
-        if value not in ("auto", 1):
-            raise PydanticCustomError(
-                "virtual_stages", "{value} virtual stages per stage, but 1f1b has one; use 1 or auto", {"value": value}
-            )
-        return value
+    def _known_schedule(cls, value: str) -> str:
+        if value in SCHEDULES or value.endswith(".csv"):
+            return value
+        near = difflib.get_close_matches(value.lower().replace("_", "-"), SCHEDULES, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(SCHEDULES)}, or a .csv file"
+        raise PydanticCustomError("schedule", "unknown schedule '{value}'{hint}", {"value": value, "hint": hint})

@@ -1,4 +1,4 @@
-"""Relative paths in `data`: they are relative to the config file that has them, and keep their meaning when moved."""
+"""Relative paths of data and schedule: relative to the config file that has them, and they keep their meaning."""
 
 import os
 from typing import Any
@@ -8,13 +8,10 @@ from pipemlp.config.root import RunConfig
 
 
 def rebase(values: dict[str, Any], old: str, new: str | None) -> None:
-    """Change relative paths of `data.path` from relative to folder `old` to relative to folder `new`, in place.
+    """Change relative paths of `data.path` and `parallel.schedule` from folder `old` to folder `new`, in place.
 
     Without `new` they become absolute.
     """
-    data = values.get("data")
-    if not isinstance(data, dict) or data.get("path") is None:
-        return
     if new is not None and os.path.realpath(old or ".") == os.path.realpath(new or "."):
         return
 
@@ -24,16 +21,23 @@ def rebase(values: dict[str, Any], old: str, new: str | None) -> None:
         joined = os.path.join(old, path)
         return os.path.abspath(joined) if new is None else os.path.relpath(joined, new or ".")
 
-    path = data["path"]
-    data["path"] = {split: moved(one) for split, one in path.items()} if isinstance(path, dict) else moved(path)
+    data, parallel = values.get("data"), values.get("parallel")
+    if isinstance(data, dict) and data.get("path") is not None:
+        path = data["path"]
+        data["path"] = {split: moved(one) for split, one in path.items()} if isinstance(path, dict) else moved(path)
+    if isinstance(parallel, dict) and str(parallel.get("schedule")).endswith(".csv"):
+        parallel["schedule"] = moved(parallel["schedule"])
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The same run, written so that the file may stand in any folder: `data.path` is made absolute."""
+    """The same run, written so that the file may stand in any folder: its paths are made absolute."""
 
     def absolute(path: str) -> str:
         return os.path.normpath(config.base_dir / path)
 
+    if config.parallel.schedule.endswith(".csv"):
+        own = {"schedule": absolute(config.parallel.schedule)}
+        config = config.model_copy(update={"parallel": config.parallel.model_copy(update=own)})
     path = config.data.path
     if path is None:
         return config

@@ -58,3 +58,5 @@ class LoggingConfig(Section):
 
     every_steps: Positive = 10
     """Steps between two training lines in metrics.jsonl and TensorBoard."""
+    timeline_every_steps: NonNegative = 100
+    """Steps between two steps whose every action, send and receive is recorded in timeline.json; 0 records none."""

@@ -1,57 +1,75 @@
 """One rank of the pipeline: train a batch, predict a batch, read and write the layers it holds."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import deepspeed
 import torch
 import torch.distributed as dist
 
 from pipemlp.config.training import OptimizerConfig
+from pipemlp.engine.clock import Clock
 from pipemlp.engine.deepspeed_config import deepspeed_config
+from pipemlp.engine.executor import Batch, Executor, Wiring
+from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.private.stage_module import LossFunction, StageModule
+from pipemlp.engine.private.build_engine import build_engine, take_step
+from pipemlp.engine.private.gradient_home import flat_buffer, hand_over
+from pipemlp.engine.private.stage_module import StageModule
 from pipemlp.engine.private.timeouts import set_all_timeouts
-from pipemlp.engine.private.train_batch import train_batch
+from pipemlp.engine.transport import Transport
+from pipemlp.engine.virtual_stage import LossFunction, VirtualStage
+from pipemlp.model.dropout import DropoutKey
+from pipemlp.model.weight_gradients import split_parameters
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.plan import Plan
+from pipemlp.schedule.costs import Costs, uniform_costs
+from pipemlp.schedule.forward_only import forward_only
+from pipemlp.schedule.lower import Program
+from pipemlp.schedule.schedule import Schedule
+from pipemlp.schedule.simulate import programs
 
 MicroBatch = tuple[object, tuple[torch.Tensor, torch.Tensor] | None]
-"""Inputs (numeric, categorical) for the first stage, and (target, weight) for the last."""
+"""Inputs (numeric, categorical) for the first virtual stage, and (target, weight) for the last."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a rank stands in the grid of stages and replicas."""
+    """Where a rank stands in the grid of stages and replicas.
+
+    Args:
+        stage, num_stages, replica, num_replicas: the grid.
+        reads_inputs: whether it holds the first virtual stage.
+        computes_loss: whether it holds the last one.
+    """
 
     stage: int
     num_stages: int
     replica: int
     num_replicas: int
-
-    @property
-    def is_first_stage(self) -> bool:
-        """Whether this rank reads the inputs."""
-        return self.stage == 0
-
-    @property
-    def is_last_stage(self) -> bool:
-        """Whether this rank computes the loss."""
-        return self.stage == self.num_stages - 1
+    reads_inputs: bool
+    computes_loss: bool
 
 
 def place_of(plan: Plan, global_rank: int) -> Place:
     """Replicas of a stage are neighbours: rank = stage x num_replicas + replica."""
     stage, replica = divmod(global_rank, plan.num_replicas)
-    return Place(stage, plan.num_stages, replica, plan.num_replicas)
+    schedule = plan.schedule
+    return Place(
+        stage,
+        plan.num_stages,
+        replica,
+        plan.num_replicas,
+        reads_inputs=stage == 0,
+        computes_loss=stage == schedule.stage_of(schedule.depth - 1),
+    )
 
 
 class Pipeline:
-    """DeepSpeed's pipeline engine over this rank's layers.
+    """This rank's virtual stages, run by our executor, with DeepSpeed's engine for the optimizer.
 
     Args:
-        layers: descriptions of the whole model; only this stage's layers are built.
-        plan: boundaries, grid and micro-batches.
+        layers: descriptions of the whole model; only this rank's layers are built.
+        plan: boundaries, schedule, grid and micro-batches.
         optimizer: its configuration.
         loss: `loss(outputs, (target, weight))`, a scalar; the weights carry the divisor.
         clip_norm: largest norm of the whole model's gradient.
@@ -59,6 +77,7 @@ class Pipeline:
         seed: of initialisation and dropout.
         timeout_seconds: how long a rank waits for another.
         dtype: of the parameters as built; tests use float64.
+        strict_links: promise no more than the weakest link does (see engine/transport.py); for tests.
     """
 
     def __init__(
@@ -73,17 +92,66 @@ class Pipeline:
         seed: int,
         timeout_seconds: float,
         dtype: torch.dtype = torch.float32,
+        strict_links: bool = False,
     ) -> None:
         self.plan = plan
+        self.loss = loss
         self.place = place_of(plan, dist.get_rank())
-        self.module = StageModule(layers, plan, seed=seed, dtype=dtype, loss=loss)
-        self.engine, _, _, _ = deepspeed.initialize(
-            model=self.module,
-            optimizer=build_optimizer(optimizer, self.module.parameters()),
-            config=deepspeed_config(plan, clip_norm=clip_norm, precision=precision),
-            dist_init_required=False,
+        self.module = StageModule(layers, plan, seed=seed, dtype=dtype)
+        self.engine = build_engine(
+            self.module,
+            build_optimizer(optimizer, self.module.parameters()),
+            deepspeed_config(plan, clip_norm=clip_norm, precision=precision),
         )
+        self.clock = Clock(self.engine.device)
+        self._seed = seed
+        self._programs: dict[int, Program] = {}
+        self._training_program = self._program_of(plan.schedule, plan.costs)
+        self._executor = self._build_executor(layers, torch.bfloat16 if precision == "bf16" else dtype, strict_links)
         set_all_timeouts(timeout_seconds)
+
+    def _build_executor(self, layers: Sequence[LayerDescription], dtype: torch.dtype, strict_links: bool) -> Executor:
+        plan, schedule, own = self.plan, self.plan.schedule, self.module.virtual_stages()
+        parameters = {stage: [p for layer in run for p in layer.parameters()] for stage, run in own.items()}
+        self._sums = GradientSums(
+            flat_buffer(self.engine, [p for run in parameters.values() for p in run]),
+            list(parameters.values()),
+            split_parameters(self.module),
+            self.data_group if plan.num_replicas > 1 else None,
+        )
+        last = schedule.depth - 1
+        return Executor(
+            stages={
+                stage: VirtualStage(run, plan.recompute, self.loss if stage == last else None)
+                for stage, run in own.items()
+            },
+            wiring=Wiring(
+                ranks=tuple(self._rank_of(s, self.place.replica) for s in range(schedule.depth)),
+                widths=tuple(layers[start].input_width for start in plan.boundaries[:-1]),
+                dtype=dtype,
+            ),
+            transport=Transport(self._links(), self.engine.device, strict=strict_links),
+            sums=self._sums,
+            device=self.engine.device,
+            clock=self.clock,
+        )
+
+    def _rank_of(self, virtual_stage: int, replica: int) -> int:
+        return self.plan.schedule.stage_of(virtual_stage) * self.plan.num_replicas + replica
+
+    def _links(self) -> list[tuple[int, int]]:
+        """Every directed link between neighbouring virtual stages, of all replicas, each once."""
+        links: dict[tuple[int, int], None] = {}
+        for replica in range(self.plan.num_replicas):
+            ranks = [self._rank_of(s, replica) for s in range(self.plan.schedule.depth)]
+            for one, other in zip(ranks, ranks[1:], strict=False):
+                if one != other:
+                    links |= {(one, other): None, (other, one): None}
+        return list(links)
+
+    def _program_of(self, schedule: Schedule, costs: Costs | None = None) -> Program:
+        costs = costs or uniform_costs(schedule.num_stages, schedule.num_virtual_stages)
+        return programs(schedule, costs)[self.place.stage]
 
     @property
     def data_group(self) -> dist.ProcessGroup:
@@ -92,32 +160,74 @@ class Pipeline:
 
     @property
     def loss_rank(self) -> int:
-        """Global rank of the last stage of replica 0, which knows the metrics."""
-        return (self.plan.num_stages - 1) * self.plan.num_replicas
+        """Global rank of the last virtual stage of replica 0, which knows the metrics."""
+        return self._rank_of(self.plan.schedule.depth - 1, 0)
 
     def train_batch(
-        self, micro_batches: Iterator[MicroBatch], *, step: int, learning_rate: float, share_loss: bool = True
+        self, micro_batches: Iterable[MicroBatch], *, step: int, learning_rate: float, share_loss: bool = True
     ) -> torch.Tensor | None:
         """One optimizer step over a global batch; returns its loss, a scalar, on every rank.
 
         Args:
-            micro_batches: this replica's `num_micro_batches` slices, in order.
+            micro_batches: this replica's `num_micro_batches` slices, in order; none where the rank reads nothing.
             step: optimizer steps done so far; dropout depends on it.
             learning_rate: for this step.
             share_loss: whether the ranks should wait for the loss; otherwise None is returned.
         """
+        plan = self.plan
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.module.begin_batch(step)
-        return train_batch(self.engine, micro_batches, share_loss)
+        self.module.train()
+        first_row = self.place.replica * plan.num_micro_batches * plan.micro_batch_rows
+        share = 1.0 / (plan.num_micro_batches * plan.num_replicas)
+        batch = self._batch(micro_batches, [plan.micro_batch_rows] * plan.num_micro_batches)
+        batch.keys = [
+            DropoutKey(self._seed, step, first_row + index * plan.micro_batch_rows)
+            for index in range(plan.num_micro_batches)
+        ]
+        batch.seed_gradient = torch.tensor(share, device=self.engine.device, dtype=self._loss_dtype)
+        self._sums.begin()
+        losses = self._executor.run(self._training_program, batch)
+        hand_over(self.engine, self._sums.finish())
+        take_step(self.engine)
+        return self._shared_loss(losses, share) if share_loss else None
 
-    def predict_batch(self, micro_batches: Iterator[MicroBatch]) -> list[torch.Tensor]:
-        """Outputs (rows x output width) of each micro-batch on the last stage; elsewhere an empty list."""
-        # else the sum of the last training losses is added to outputs of another shape
-        self.engine.total_loss = None
-        outputs = self.engine.eval_batch(micro_batches, compute_loss=False, reduce_output=None)
-        self.engine.total_loss = None
-        return outputs if self.place.is_last_stage else []
+    def _shared_loss(self, losses: dict[int, torch.Tensor], share: float) -> torch.Tensor:
+        """The sum over micro-batches and replicas, in the order of the micro-batches whatever the schedule."""
+        total = torch.zeros((), device=self.engine.device, dtype=self._loss_dtype)
+        for index in sorted(losses):
+            total += losses[index] * share
+        dist.all_reduce(total)
+        return total
+
+    @property
+    def _loss_dtype(self) -> torch.dtype:
+        return torch.float64 if self._executor.wiring.dtype == torch.float64 else torch.float32
+
+    def predict_batch(self, micro_batches: Iterable[MicroBatch], rows: Sequence[int]) -> list[torch.Tensor]:
+        """Outputs (rows x output width) of each micro-batch where the last virtual stage is; elsewhere nothing.
+
+        Args:
+            micro_batches: any number of them, of any size; none where the rank reads nothing.
+            rows: of each micro-batch, known on every rank of the replica.
+        """
+        if not rows:
+            return []
+        self.module.eval()
+        outputs = self._executor.run(self._forward_program(len(rows)), self._batch(micro_batches, rows))
+        return [outputs[index] for index in sorted(outputs)]
+
+    def _forward_program(self, num_micro_batches: int) -> Program:
+        if num_micro_batches not in self._programs:
+            schedule = self.plan.schedule
+            self._programs[num_micro_batches] = self._program_of(
+                forward_only(schedule.num_stages, num_micro_batches, schedule.num_virtual_stages, schedule.placement)
+            )
+        return self._programs[num_micro_batches]
+
+    def _batch(self, micro_batches: Iterable[MicroBatch], rows: Sequence[int]) -> Batch:
+        given = list(micro_batches)
+        return Batch(inputs=[inputs for inputs, _ in given], labels=[labels for _, labels in given], rows=rows)
 
     def layer_tensors(self) -> dict[int, dict[str, torch.Tensor]]:
         """Parameters by layer index and name, for the layers that this rank holds."""

@@ -8,6 +8,7 @@ from pipemlp.model.activations import ACTIVATIONS
 from pipemlp.model.dropout import Dropout, DropoutKey
 from pipemlp.model.norms import build_norm
 from pipemlp.model.residual import build_skip
+from pipemlp.model.weight_gradients import SplitLinear
 from pipemlp.planning.block_costs import gated_inner_width
 from pipemlp.planning.layers import LayerDescription
 
@@ -22,9 +23,9 @@ class GatedBlock(nn.Module):
         options: dict[str, Any] = dict(layer.options)
         inner = gated_inner_width(options["expansion"], layer.output_width)
         self.norm = build_norm(layer.norm, layer.input_width)
-        self.gate = nn.Linear(layer.input_width, inner)
-        self.up = nn.Linear(layer.input_width, inner)
-        self.down = nn.Linear(inner, layer.output_width)
+        self.gate = SplitLinear(layer.input_width, inner)
+        self.up = SplitLinear(layer.input_width, inner)
+        self.down = SplitLinear(inner, layer.output_width)
         self.activation = ACTIVATIONS[layer.activation]
         self.dropout = Dropout(layer.dropout, layer.index)
         self.skip = build_skip(layer)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipemlp.model.dropout import DropoutKey
+from pipemlp.model.weight_gradients import SplitEmbedding
 from pipemlp.planning.layers import LayerDescription
 
 
@@ -18,7 +19,7 @@ class InputLayer(nn.Module):
         super().__init__()
         options: dict[str, Any] = dict(layer.options)
         sizes = zip(options["cardinalities"], options["embedding_widths"], strict=True)
-        self.embeddings = nn.ModuleList(nn.Embedding(codes, width) for codes, width in sizes)
+        self.embeddings = nn.ModuleList(SplitEmbedding(codes, width) for codes, width in sizes)
         self.has_numeric = layer.input_width > 0
         # Follows .to(dtype) also where there is no embedding; holds no value.
         self.register_buffer("compute_type", torch.empty(0), persistent=False)

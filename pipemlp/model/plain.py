@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from pipemlp.model.activations import ACTIVATIONS
 from pipemlp.model.dropout import Dropout, DropoutKey
 from pipemlp.model.norms import build_norm
+from pipemlp.model.weight_gradients import SplitLinear
 from pipemlp.planning.layers import LayerDescription
 
 
@@ -15,7 +16,7 @@ class PlainBlock(nn.Module):
 
     def __init__(self, layer: LayerDescription) -> None:
         super().__init__()
-        self.linear = nn.Linear(layer.input_width, layer.output_width)
+        self.linear = SplitLinear(layer.input_width, layer.output_width)
         self.norm = build_norm(layer.norm, layer.output_width)
         self.activation = ACTIVATIONS[layer.activation]
         self.dropout = Dropout(layer.dropout, layer.index)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from pipemlp.model.activations import ACTIVATIONS
 from pipemlp.model.dropout import Dropout, DropoutKey
 from pipemlp.model.norms import build_norm
+from pipemlp.model.weight_gradients import SplitLinear
 from pipemlp.planning.layers import LayerDescription
 
 
@@ -12,7 +13,7 @@ def build_skip(layer: LayerDescription) -> nn.Module:
     """The identity, or where widths change a projection without bias."""
     if layer.input_width == layer.output_width:
         return nn.Identity()
-    return nn.Linear(layer.input_width, layer.output_width, bias=False)
+    return SplitLinear(layer.input_width, layer.output_width, bias=False)
 
 
 class ResidualBlock(nn.Module):
@@ -23,7 +24,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, layer: LayerDescription) -> None:
         super().__init__()
         self.norm = build_norm(layer.norm, layer.input_width)
-        self.linear = nn.Linear(layer.input_width, layer.output_width)
+        self.linear = SplitLinear(layer.input_width, layer.output_width)
         self.activation = ACTIVATIONS[layer.activation]
         self.dropout = Dropout(layer.dropout, layer.index)
         self.skip = build_skip(layer)

@@ -33,6 +33,10 @@ def _plain(block: BlockSetting) -> BlockCost:
         forward_flops_per_row=product_flops(block.input_width, width),
         kept_values_per_row=block.input_width + width * (linear_is_kept + normed_is_kept + result_is_kept),
         kept_bytes_per_row=STATISTICS_BYTES_PER_ROW[block.norm] + _mask_bytes(block),
+        product_values_per_row=width,
+        pending_values_per_row=block.input_width + width,
+        input_is_pending=True,
+        keeps_output=kept_by == "result" and not block.dropout,
     )
 
 
@@ -48,6 +52,11 @@ def _residual(block: BlockSetting) -> BlockCost:
         kept_values_per_row=block.input_width + normed + activated,
         kept_bytes_per_row=STATISTICS_BYTES_PER_ROW[block.norm] + _mask_bytes(block),
         has_skip=True,
+        product_values_per_row=block.output_width * (1 + _projects(block)),
+        pending_values_per_row=block.input_width
+        + block.output_width
+        + _projects(block) * (normed + block.output_width * (block.dropout > 0 or block.activation != "identity")),
+        input_is_pending=block.norm == "none" or _projects(block),
     )
 
 
@@ -69,6 +78,12 @@ def _gated(block: BlockSetting) -> BlockCost:
         kept_values_per_row=block.input_width + normed + gate_input + 3 * inner,
         kept_bytes_per_row=STATISTICS_BYTES_PER_ROW[block.norm] + _mask_bytes(block),
         has_skip=True,
+        product_values_per_row=2 * inner + block.output_width * (1 + _projects(block)),
+        pending_values_per_row=block.input_width
+        + 3 * inner
+        + block.output_width
+        + _projects(block) * (normed + block.output_width * (block.dropout > 0)),
+        input_is_pending=block.norm == "none" or _projects(block),
     )
 
 
@@ -76,14 +91,19 @@ def _mask_bytes(block: BlockSetting) -> int:
     return block.output_width if block.dropout > 0 else 0
 
 
+def _projects(block: BlockSetting) -> bool:
+    """Whether the skip is a product of its own, as widths change."""
+    return block.input_width != block.output_width
+
+
 def _skip_parameters(block: BlockSetting) -> tuple[Parameter, ...]:
-    if block.input_width == block.output_width:
+    if not _projects(block):
         return ()
     return linear_parameters("skip", block.input_width, block.output_width, bias=False)
 
 
 def _skip_flops(block: BlockSetting) -> int:
-    return 0 if block.input_width == block.output_width else product_flops(block.input_width, block.output_width)
+    return product_flops(block.input_width, block.output_width) if _projects(block) else 0
 
 
 _descriptions: dict[str, DescribeBlock] = {"plain": _plain, "residual": _residual, "gated": _gated}

@@ -57,6 +57,12 @@ class BlockCost:
             and without the block's output.
         kept_bytes_per_row: bytes kept besides: statistics, masks, indices.
         has_skip: whether the input is added to the output, so that the output is not normalised.
+        product_values_per_row: values of the results of all products (`SplitLinear`): what `recompute:
+            elementwise` keeps.
+        pending_values_per_row: values of the inputs of all products and of the gradients of their results, each
+            tensor once: what waits for a `W`.
+        input_is_pending: whether the block's input itself is among them.
+        keeps_output: whether the block's own output is kept for its backward.
     """
 
     parameters: tuple[Parameter, ...]
@@ -64,6 +70,10 @@ class BlockCost:
     kept_values_per_row: int
     kept_bytes_per_row: int
     has_skip: bool = False
+    product_values_per_row: int = 0
+    pending_values_per_row: int = 0
+    input_is_pending: bool = False
+    keeps_output: bool = False
 
 
 def linear_parameters(name: str, input_width: int, output_width: int, *, bias: bool = True) -> tuple[Parameter, ...]:

@@ -10,6 +10,8 @@ from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.metric_names import metrics_for
 from pipemlp.planning.partition import boundaries_for
 from pipemlp.planning.shapes import DataShape
+from pipemlp.schedule.methods import METHODS
+from pipemlp.schedule.schedule import Schedule
 
 Problem = tuple[str, str]
 """A key and what is wrong with it."""
@@ -33,9 +35,14 @@ def batch_problems(config: RunConfig) -> Iterator[Problem]:
     )
 
 
-def plan_problems(config: RunConfig, layers: Sequence[LayerDescription], shape: DataShape) -> Iterator[Problem]:
-    """Everything that depends on the layers and the data's shape."""
-    yield from _cut_problems(config, layers)
+def plan_problems(
+    config: RunConfig, layers: Sequence[LayerDescription], shape: DataShape, own: Schedule | None = None
+) -> Iterator[Problem]:
+    """Everything that depends on the layers, the data's shape, and the user's own schedule."""
+    sizes = list(_schedule_problems(config, own))
+    yield from sizes
+    if not sizes:
+        yield from _cut_problems(config, layers)
     yield from _metric_problems(config, shape)
 
 
@@ -56,14 +63,30 @@ def plan_notes(config: RunConfig, shape: DataShape) -> Iterator[str]:
         )
 
 
+def _schedule_problems(config: RunConfig, own: Schedule | None) -> Iterator[Problem]:
+    parallel = config.parallel
+    sizes = parallel.stages, int(parallel.micro_batches), int(parallel.virtual_stages)
+    if own is None:
+        try:
+            METHODS[parallel.schedule].check(sizes[2])
+        except ValueError as error:
+            yield "parallel.virtual_stages", str(error)
+        return
+    found = own.num_stages, own.num_micro_batches, own.num_virtual_stages
+    for key, there, here in zip(("stages", "micro_batches", "virtual_stages"), found, sizes, strict=True):
+        if there != here:
+            yield f"parallel.{key}", f"{here}, but the schedule in {parallel.schedule} is for {there}"
+    yield from batch_problems(config)  # the schedule may have said how many micro-batches there are
+
+
 def _cut_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> Iterator[Problem]:
     try:
-        boundaries_for(config.parallel.partition, layers, config.parallel.stages)
+        boundaries_for(config.parallel.partition, layers, config.parallel.stages, int(config.parallel.virtual_stages))
     except ValueError as error:
         given = not isinstance(config.parallel.partition, str) and "use at most" not in str(error)
         yield ("parallel.partition" if given else "parallel.stages"), str(error)
     recompute = config.parallel.recompute
-    if recompute != "none" and recompute > len(layers):
+    if isinstance(recompute, int) and recompute > len(layers):
         yield "parallel.recompute", f"every {recompute} layers, but the model has {len(layers)}"
 
 

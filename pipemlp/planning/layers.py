@@ -46,6 +46,10 @@ class LayerDescription:
             backward, without parameters and without the layer's output. The layer's input counts where
             it is kept, although it is the output of the layer before.
         kept_bytes_per_row: what is kept per row besides, in bytes (statistics in float32, masks, indices).
+        product_values_per_row: values of the results of the products.
+        pending_values_per_row: values of what waits for the weight gradients.
+        input_is_pending: whether the layer's input itself is among it.
+        keeps_output: whether the layer's own output is kept too.
     """
 
     index: int
@@ -61,6 +65,10 @@ class LayerDescription:
     forward_flops_per_row: int
     kept_values_per_row: int
     kept_bytes_per_row: int
+    product_values_per_row: int = 0
+    pending_values_per_row: int = 0
+    input_is_pending: bool = False
+    keeps_output: bool = False
 
     @property
     def num_parameters(self) -> int:
@@ -147,6 +155,8 @@ def _describe_input(model: ModelConfig, shape: DataShape) -> LayerDescription:
         forward_flops_per_row=0,
         kept_values_per_row=0,
         kept_bytes_per_row=_INDEX_BYTES * len(widths),
+        # the gradients of the embeddings are parts of one
+        pending_values_per_row=input_width(shape) if widths else 0,
     )
 
 
@@ -176,6 +186,10 @@ def _describe_block(model: ModelConfig, group: HiddenGroup, index: int, entering
         forward_flops_per_row=cost.forward_flops_per_row,
         kept_values_per_row=cost.kept_values_per_row,
         kept_bytes_per_row=cost.kept_bytes_per_row,
+        product_values_per_row=cost.product_values_per_row,
+        pending_values_per_row=cost.pending_values_per_row,
+        input_is_pending=cost.input_is_pending,
+        keeps_output=cost.keeps_output,
     )
     return layer, cost.has_skip
 
@@ -203,4 +217,7 @@ def _describe_output(
         forward_flops_per_row=product_flops(entering, shape.output_width),
         kept_values_per_row=entering * (1 if norm == "none" else 2),
         kept_bytes_per_row=STATISTICS_BYTES_PER_ROW[norm],
+        product_values_per_row=shape.output_width,
+        pending_values_per_row=entering + shape.output_width,
+        input_is_pending=norm == "none",
     )

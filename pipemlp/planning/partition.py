@@ -67,41 +67,49 @@ def _cut_from_the_end(weights: Sequence[int], num_stages: int, limit: int) -> tu
 
 
 def boundaries_for(
-    partition: str | tuple[int, ...], layers: Sequence[LayerDescription], num_stages: int
+    partition: str | tuple[int, ...],
+    layers: Sequence[LayerDescription],
+    num_stages: int,
+    num_virtual_stages: int = 1,
 ) -> tuple[int, ...]:
-    """Boundaries by name of the method, or the given ones.
+    """Boundaries of the virtual stages by name of the method, or the given ones.
 
     Raises:
         ValueError: with the rule and its arithmetic, if the cut is impossible.
     """
-    num_layers = len(layers)
+    num_layers, depth = len(layers), num_stages * num_virtual_stages
     most = sum(1 for layer in layers if layer.parameters)
-    if num_stages > most:
+    if depth > most:
         without = "" if most == num_layers else f", {num_layers - most} of them without parameters"
-        raise ValueError(f"{num_stages} stages but the model has {num_layers} layers{without}; use at most {most}")
+        wanted = f"{num_stages} stages"
+        if num_virtual_stages > 1:
+            wanted += f" x {num_virtual_stages} virtual stages = {depth}"
+        remedy = f"use at most {most // num_virtual_stages}" if most >= num_virtual_stages else "use fewer"
+        raise ValueError(f"{wanted} but the model has {num_layers} layers{without}; {remedy}")
     if isinstance(partition, str):
         if partition == "uniform":
-            boundaries = uniform_boundaries(num_layers, num_stages)
+            boundaries = uniform_boundaries(num_layers, depth)
         else:
-            boundaries = minimax_boundaries([layer.num_parameters for layer in layers], num_stages)
+            boundaries = minimax_boundaries([layer.num_parameters for layer in layers], depth)
     else:
         boundaries = partition
-        _check_list(boundaries, num_layers, num_stages)
+        _check_list(boundaries, num_layers, num_stages, num_virtual_stages)
+    what = "stage" if num_virtual_stages == 1 else "virtual stage"
     for stage, (start, stop) in enumerate(zip(boundaries, boundaries[1:], strict=False)):
         if not any(layer.parameters for layer in layers[start:stop]):
             raise ValueError(
-                f"{list(boundaries)} leaves stage {stage} with layers {start}..{stop - 1} only, which have no "
+                f"{list(boundaries)} leaves {what} {stage} with layers {start}..{stop - 1} only, which have no "
                 "parameters to train; give it at least one more layer"
             )
     return boundaries
 
 
-def _check_list(boundaries: tuple[int, ...], num_layers: int, num_stages: int) -> None:
-    shown = list(boundaries)
-    if len(boundaries) != num_stages + 1:
+def _check_list(boundaries: tuple[int, ...], num_layers: int, num_stages: int, num_virtual_stages: int) -> None:
+    shown, depth = list(boundaries), num_stages * num_virtual_stages
+    if len(boundaries) != depth + 1:
+        product = "" if num_virtual_stages == 1 else f" x {num_virtual_stages} virtual stages"
         raise ValueError(
-            f"{shown} has {len(boundaries)} boundaries, "
-            f"but {num_stages} stages need {num_stages} + 1 = {num_stages + 1}"
+            f"{shown} has {len(boundaries)} boundaries, but {num_stages} stages{product} need {depth} + 1 = {depth + 1}"
         )
     if boundaries[0] != 0 or boundaries[-1] != num_layers:
         raise ValueError(

@@ -1,14 +1,22 @@
 """A plan: where the layers are cut and how the run is executed, with what it is expected to hold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from pipemlp.config.root import RunConfig
 from pipemlp.config.training import Sgd
+from pipemlp.planning.costs import analytic_costs
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.memory import MemoryEstimate, estimate_memory
 from pipemlp.planning.partition import boundaries_for
-from pipemlp.schedule.one_f_one_b import bubble_fraction, num_in_flight
+from pipemlp.planning.recompute import Recompute
+from pipemlp.schedule.costs import Costs, uniform_costs
+from pipemlp.schedule.methods import make_schedule
+from pipemlp.schedule.schedule import Schedule
+from pipemlp.schedule.simulate import simulate
+
+Layer = TypeVar("Layer")
 
 
 @dataclass(frozen=True)
@@ -16,78 +24,120 @@ class Plan:
     """How a run is executed, decided before it starts; every rank computes the same one.
 
     Args:
-        boundaries: layer indices of the cuts, `num_stages + 1` of them.
-        num_stages, num_replicas, num_micro_batches: the grid and the slices of a replica's share.
+        boundaries: layer indices of the cuts between virtual stages, their number plus one.
+        schedule: stages, virtual stages, micro-batches, and the order of what they do.
+        num_replicas: copies of the pipeline.
         micro_batch_rows: rows in one micro-batch.
-        schedule: the order of forwards and backwards, by name.
         zero_stage: 0, or 1 to shard the optimizer state over the replicas.
-        recompute_layers: layers between two kept inputs; 0 keeps everything.
+        recompute: what the backward computes again.
+        costs: of the schedule's actions, as far as they are known before the run.
         num_parameters: trainable values per stage.
         bubble_fraction: idle share of rank time if all stages took equally long.
         memory: estimate per stage.
     """
 
     boundaries: tuple[int, ...]
-    num_stages: int
+    schedule: Schedule
     num_replicas: int
-    num_micro_batches: int
     micro_batch_rows: int
-    schedule: str
     zero_stage: int
-    recompute_layers: int
-    num_parameters: tuple[int, ...]
-    bubble_fraction: float
-    memory: tuple[MemoryEstimate, ...]
+    recompute: Recompute
+    costs: Costs | None = None
+    num_parameters: tuple[int, ...] = ()
+    bubble_fraction: float = 0.0
+    memory: tuple[MemoryEstimate, ...] = ()
+
+    @property
+    def num_stages(self) -> int:
+        """Ranks of the pipeline."""
+        return self.schedule.num_stages
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Slices of a replica's share of the global batch."""
+        return self.schedule.num_micro_batches
 
     @property
     def num_ranks(self) -> int:
         """Processes the run needs: stages x replicas."""
         return self.num_stages * self.num_replicas
 
-    def stage_layers(self, layers: Sequence[LayerDescription], stage: int) -> tuple[LayerDescription, ...]:
-        """The layers that `stage` holds."""
-        return tuple(layers[self.boundaries[stage] : self.boundaries[stage + 1]])
+    def layers_of(self, virtual_stage: int, layers: Sequence[Layer]) -> Sequence[Layer]:
+        """The part of `layers`, one entry per layer of the model, that a virtual stage holds."""
+        return layers[self.boundaries[virtual_stage] : self.boundaries[virtual_stage + 1]]
+
+    def layer_ranges(self, stage: int) -> list[list[int]]:
+        """First layer, and the one after the last, of each virtual stage that `stage` holds."""
+        return [list(self.boundaries[s : s + 2]) for s in self.schedule.virtual_stages_of(stage)]
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values; the schedule by its name and sizes."""
+        schedule = self.schedule
+        return asdict(self) | {
+            "schedule": schedule.name,
+            "num_stages": schedule.num_stages,
+            "num_virtual_stages": schedule.num_virtual_stages,
+            "num_micro_batches": schedule.num_micro_batches,
+            "placement": schedule.placement,
+        }
 
 
-def make_plan(config: RunConfig, layers: Sequence[LayerDescription]) -> Plan:
+def make_plan(config: RunConfig, layers: Sequence[LayerDescription], own: Schedule | None = None) -> Plan:
     """The plan of a resolved configuration (no `auto` left in `parallel`).
 
+    Args:
+        config: the resolved configuration.
+        layers: of the whole model.
+        own: the schedule, where it is known already: the user's, or that of rank 0.
+
     Raises:
-        ValueError: if the model cannot be cut as asked.
+        ValueError: if the model cannot be cut as asked, or the schedule cannot have these sizes.
     """
     parallel = config.parallel
-    stages, micro_batches = parallel.stages, int(parallel.micro_batches)
-    boundaries = boundaries_for(parallel.partition, layers, stages)
-    rows = config.training.global_batch_size // (parallel.data_parallel * micro_batches)
-    recompute = 0 if parallel.recompute == "none" else int(parallel.recompute)
+    num_micro_batches = int(parallel.micro_batches)
+    rows = config.training.global_batch_size // (parallel.data_parallel * num_micro_batches)
+    num_virtual_stages = int(parallel.virtual_stages)
+    boundaries = boundaries_for(parallel.partition, layers, parallel.stages, num_virtual_stages)
+    recompute: Recompute = 0 if parallel.recompute == "none" else parallel.recompute
+    costs = analytic_costs(
+        layers,
+        boundaries,
+        micro_batch_rows=rows,
+        value_bytes=2 if config.precision == "bf16" else 4,
+        recompute=recompute,
+    )
+    schedule = own
+    if schedule is None:
+        sizes = parallel.stages, num_micro_batches, num_virtual_stages
+        schedule = make_schedule(parallel.schedule, *sizes, costs=costs)
+    runs = [layers[start:stop] for start, stop in zip(boundaries, boundaries[1:], strict=False)]
+    held = [[runs[s] for s in schedule.virtual_stages_of(stage)] for stage in range(schedule.num_stages)]
+    peaks = simulate(schedule, costs).peak_bytes
     optimizer: str = config.optimizer.name
     if isinstance(config.optimizer, Sgd) and config.optimizer.momentum > 0:
         optimizer = "sgd-momentum"
-    parts = [layers[start:stop] for start, stop in zip(boundaries, boundaries[1:], strict=False)]
     return Plan(
         boundaries=boundaries,
-        num_stages=stages,
+        schedule=schedule,
         num_replicas=parallel.data_parallel,
-        num_micro_batches=micro_batches,
         micro_batch_rows=rows,
-        schedule=parallel.schedule,
         zero_stage=parallel.zero_stage,
-        recompute_layers=recompute,
-        num_parameters=tuple(sum(layer.num_parameters for layer in part) for part in parts),
-        bubble_fraction=bubble_fraction(stages, micro_batches),
+        recompute=recompute,
+        costs=costs,
+        num_parameters=tuple(sum(layer.num_parameters for run in own for layer in run) for own in held),
+        bubble_fraction=simulate(schedule, uniform_costs(parallel.stages, num_virtual_stages)).bubble_fraction,
         memory=tuple(
             estimate_memory(
-                part,
-                stage=stage,
-                num_stages=stages,
-                num_in_flight=num_in_flight(stage, stages, micro_batches),
+                own,
+                peak_bytes=peak,
                 micro_batch_rows=rows,
+                num_micro_batches=num_micro_batches,
                 optimizer=optimizer,
                 precision=config.precision,
                 zero_stage=parallel.zero_stage,
                 num_replicas=parallel.data_parallel,
-                recompute_layers=recompute,
+                recompute=recompute,
             )
-            for stage, part in enumerate(parts)
+            for own, peak in zip(held, peaks, strict=True)
         ),
     )

@@ -6,6 +6,8 @@ from pipemlp.config.section import Named
 from pipemlp.planning.layers import input_width
 from pipemlp.planning.metric_names import automatic_metrics
 from pipemlp.planning.shapes import DataShape, Task
+from pipemlp.schedule.methods import METHODS
+from pipemlp.schedule.schedule import Schedule
 
 LOSS_OF_TASK: dict[Task, Named] = {
     "regression": Mse(),
@@ -14,8 +16,13 @@ LOSS_OF_TASK: dict[Task, Named] = {
 }
 
 
-def resolve(config: RunConfig, shape: DataShape) -> tuple[RunConfig, tuple[str, ...]]:
+def resolve(config: RunConfig, shape: DataShape, own: Schedule | None = None) -> tuple[RunConfig, tuple[str, ...]]:
     """The configuration without `auto` in `model`, `loss`, `training`, `parallel` and `evaluation`.
+
+    Args:
+        config: as the user wrote it.
+        shape: of the data.
+        own: the user's schedule, if it comes from a file.
 
     Returns:
         The resolved configuration and, for the user, what was decided and why.
@@ -37,16 +44,25 @@ def resolve(config: RunConfig, shape: DataShape) -> tuple[RunConfig, tuple[str, 
     if config.evaluation.every_epochs is None and config.evaluation.every_steps is None:
         evaluation["every_epochs"] = 1
     update["evaluation"] = config.evaluation.model_copy(update=evaluation)
-    update["parallel"] = config.parallel.model_copy(update=_parallel(config, notes))
+    update["parallel"] = config.parallel.model_copy(update=_parallel(config, own, notes))
     return config.model_copy(update=update), tuple(notes)
 
 
-def _parallel(config: RunConfig, notes: list[str]) -> dict[str, object]:
+def _parallel(config: RunConfig, own: Schedule | None, notes: list[str]) -> dict[str, object]:
     parallel = config.parallel
-    update: dict[str, object] = {"virtual_stages": 1}
+    update: dict[str, object] = {}
+    if parallel.virtual_stages == "auto":
+        method = METHODS.get(parallel.schedule)
+        update["virtual_stages"] = (
+            method.default_virtual_stages if method else own.num_virtual_stages if own is not None else 1
+        )
+        if update["virtual_stages"] != 1:
+            notes.append(f"parallel.virtual_stages: {update['virtual_stages']}, as {parallel.schedule} has")
     if parallel.micro_batches == "auto":
-        update["micro_batches"] = automatic_micro_batches(
-            parallel.stages, config.training.global_batch_size // parallel.data_parallel
+        update["micro_batches"] = (
+            own.num_micro_batches
+            if own is not None
+            else automatic_micro_batches(parallel.stages, config.training.global_batch_size // parallel.data_parallel)
         )
         notes.append(f"parallel.micro_batches: {update['micro_batches']}")
     if config.precision == "bf16" and parallel.zero_stage == 0:

@@ -6,30 +6,23 @@ Three stages, five micro-batches, a backward as long as a forward (time runs to 
     stage 1      F0 F1 .. B0 F2 B1 F3 B2 F4 B3 .. B4
     stage 2         F0 B0 F1 B1 F2 B2 F3 B3 F4 B4
 
+Bubble: (p - 1) / (m + p - 1) for p equal stages and m micro-batches. In flight: p - s on stage s, at most m.
 Source: PipeDream-Flush / Megatron-LM, arXiv 2104.04473, section 2.2.
 """
 
-from pipemlp.schedule.action import Action
+from pipemlp.schedule.alternating import alternate, check_sizes
+from pipemlp.schedule.schedule import Schedule
 
 
-def num_in_flight(stage: int, num_stages: int, num_micro_batches: int) -> int:
-    """Micro-batches whose activations `stage` holds at once, at the most."""
-    return min(num_stages - stage, num_micro_batches)
+def one_f_one_b(num_stages: int, num_micro_batches: int) -> Schedule:
+    """As many forwards as there are stages from here on, then in turn.
 
-
-def stage_actions(stage: int, num_stages: int, num_micro_batches: int) -> tuple[Action, ...]:
-    """The order in which `stage` runs its forwards and backwards."""
-    num_warmup = num_in_flight(stage, num_stages, num_micro_batches) - 1
-    warmup = [Action(stage, "F", m) for m in range(num_warmup)]
-    steady = [
-        action
-        for m in range(num_micro_batches - num_warmup)
-        for action in (Action(stage, "F", m + num_warmup), Action(stage, "B", m))
-    ]
-    cooldown = [Action(stage, "B", m) for m in range(num_micro_batches - num_warmup, num_micro_batches)]
-    return (*warmup, *steady, *cooldown)
-
-
-def bubble_fraction(num_stages: int, num_micro_batches: int) -> float:
-    """Idle share of rank time with equal stages: (p - 1) / (m + p - 1)."""
-    return (num_stages - 1) / (num_micro_batches + num_stages - 1)
+    Raises:
+        ValueError: if a size is below 1.
+    """
+    check_sizes(num_stages, num_micro_batches)
+    rows = []
+    for stage in range(num_stages):
+        steps = [(stage, micro_batch) for micro_batch in range(num_micro_batches)]
+        rows.append(alternate(steps, steps, min(num_stages - stage, num_micro_batches) - 1))
+    return Schedule("1f1b", num_stages, 1, num_micro_batches, "loop", tuple(rows))

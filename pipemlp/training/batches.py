@@ -16,12 +16,12 @@ Key = TypeVar("Key")
 
 
 class BatchLoader:
-    """Reads what this rank needs of each global batch: inputs on the first stage, targets on the last.
+    """Reads what this rank needs of each global batch: inputs for the first virtual stage, targets for the last.
 
     A global batch holds `num_rows` real rows, fewer than its size at the end of an epoch. It is filled up by
     repeating the last row with weight 0. Real rows weigh micro-batches x replicas / num_rows (times the
     sample's own weight), so that the mean over micro-batches and replicas, which the engine takes, is the
-    sum over real rows divided by their number. In evaluation real rows weigh their own weight alone.
+    sum over real rows divided by their number. An evaluation reads real rows only, each with its own weight.
     """
 
     def __init__(self, data: PreparedData, plan: Plan, place: Place, *, seed: int, device: torch.device) -> None:
@@ -44,44 +44,45 @@ class BatchLoader:
 
         return self._ahead(load, steps)
 
-    def evaluation_batches(self, split: str) -> Iterator[Iterator[MicroBatch]]:
-        """The rows of a split in their order, one batch read ahead."""
+    def evaluation_batches(self, split: str) -> Iterator[tuple[list[MicroBatch], list[int]]]:
+        """This replica's rows of a split in their order, one batch read ahead, and how many each micro-batch has.
 
-        def load(batch: int) -> list[MicroBatch]:
-            start = batch * self.batch_size
-            return self._micro_batches(split, np.arange(start, min(start + self.batch_size, num_rows)), 1.0)
+        The last batch is partial: some micro-batches have fewer rows, some replicas have none.
+        """
 
-        num_rows = self.num_rows(split)
-        return self._ahead(load, range(-(-num_rows // self.batch_size)))
+        def load(start: int) -> list[MicroBatch]:
+            stop = min(start + self._share, num_rows)
+            return self._slices(split, np.arange(start, max(start, stop)), np.ones(max(0, stop - start)))
+
+        num_rows, own = self.num_rows(split), self._place.replica * self._share
+        starts = range(own, own + num_rows, self.batch_size)
+        for start, batch in zip(starts, self._ahead(load, starts), strict=True):
+            size, rows = max(0, min(self._share, num_rows - start)), self._plan.micro_batch_rows
+            yield list(batch), [min(rows, size - first) for first in range(0, size, rows)]
 
     def num_rows(self, split: str) -> int:
         """Rows of `train`, `validation` or `test`."""
         return self._data.shape.num_rows[("train", "validation", "test").index(split)]
 
-    def own_real_rows(self, split: str) -> Iterator[int]:
-        """How many real rows each of this replica's micro-batches holds in `evaluation_batches`."""
-        num_rows, rows = self.num_rows(split), self._plan.micro_batch_rows
-        for batch_start in range(0, num_rows, self.batch_size):
-            first = batch_start + self._place.replica * self._share
-            for start in range(first, first + self._share, rows):
-                yield max(0, min(rows, num_rows - start))
-
     def _micro_batches(self, split: str, positions: np.ndarray, scale: float) -> list[MicroBatch]:
-        if not (self._place.is_first_stage or self._place.is_last_stage):
-            return []
         num_real = len(positions)
         start = self._place.replica * self._share
         slots = np.arange(start, start + self._share)
-        own = positions[np.minimum(slots, num_real - 1)]
-        inputs = self._inputs(split, own) if self._place.is_first_stage else None
-        labels = self._labels(split, own, scale * (slots < num_real)) if self._place.is_last_stage else None
+        return self._slices(split, positions[np.minimum(slots, num_real - 1)], scale * (slots < num_real))
+
+    def _slices(self, split: str, positions: np.ndarray, scale: np.ndarray) -> list[MicroBatch]:
+        """Rows at `positions`, whose weights are multiplied by `scale`, in slices; nothing where nothing is read."""
+        if not (self._place.reads_inputs or self._place.computes_loss) or not len(positions):
+            return []
+        inputs = self._inputs(split, positions) if self._place.reads_inputs else None
+        labels = self._labels(split, positions, scale) if self._place.computes_loss else None
         rows = self._plan.micro_batch_rows
         return [
             (
                 None if inputs is None else tuple(t[i : i + rows] for t in inputs),
                 None if labels is None else (labels[0][i : i + rows], labels[1][i : i + rows]),
             )
-            for i in range(0, self._share, rows)
+            for i in range(0, len(positions), rows)
         ]
 
     def _inputs(self, split: str, positions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

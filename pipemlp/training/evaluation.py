@@ -1,6 +1,6 @@
 """Evaluate a whole split through the pipeline; every rank learns the result."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -20,15 +20,13 @@ def evaluate_split(
 ) -> dict[str, float]:
     """Loss and metrics by name over every row of the split, each counted once."""
     metrics = None
-    if pipeline.place.is_last_stage:
+    if pipeline.place.computes_loss:
         group = pipeline.data_group if pipeline.place.num_replicas > 1 else None
         metrics = SplitMetrics(names, data.shape, data.preprocessing, device=device, group=group)
-    real_rows = loader.own_real_rows(split)
-    for batch in loader.evaluation_batches(split):
-        kept = list(batch)
-        outputs = pipeline.predict_batch(iter(kept))
+    for batch, rows in loader.evaluation_batches(split):
+        outputs = pipeline.predict_batch(batch, rows)
         if metrics is not None:
-            _add(metrics, pipeline, outputs, kept, real_rows)
+            _add(metrics, pipeline, outputs, batch)
     values = metrics.compute() if metrics is not None else {}
     known = ("loss", *names)
     received = broadcast_floats(
@@ -38,18 +36,8 @@ def evaluate_split(
 
 
 def _add(
-    metrics: SplitMetrics,
-    pipeline: Pipeline,
-    outputs: list[torch.Tensor],
-    batch: list[MicroBatch],
-    real_rows: Iterator[int],
+    metrics: SplitMetrics, pipeline: Pipeline, outputs: Sequence[torch.Tensor], batch: Sequence[MicroBatch]
 ) -> None:
     for output, (_, labels) in zip(outputs, batch, strict=True):
         assert labels is not None
-        target, weight = labels
-        num_real = next(real_rows)
-        if num_real == 0:
-            continue
-        output, target, weight = output[:num_real], target[:num_real], weight[:num_real]
-        loss = pipeline.module.loss_fn(output, (target, weight))
-        metrics.update(output, target, loss)
+        metrics.update(output, labels[0], pipeline.loss(output, labels))

@@ -39,6 +39,8 @@ def describe(error: BaseException) -> tuple[str, int, bool]:
             6,
             True,
         )
+    if type(error).__name__ == "PeerLostError":
+        return f"{text}; see its log in logs/", 6, False
     if isinstance(error, RuntimeError) and any(sign in text for sign in PEER_LEFT):
         return "another rank left or stopped answering; see its log in logs/", 6, False
     return f"{type(error).__name__}: {text}", 1, True

@@ -18,6 +18,8 @@ from pipemlp.planning.checks import batch_problems, plan_notes, plan_problems
 from pipemlp.planning.layers import LayerDescription, describe_layers
 from pipemlp.planning.plan import Plan, make_plan
 from pipemlp.planning.resolve import resolve
+from pipemlp.schedule.schedule import Schedule
+from pipemlp.schedule.torch_csv import read_csv
 
 Progress = Callable[[str, float], None]
 
@@ -57,16 +59,17 @@ def prepare_run(config: RunConfig, progress: Progress | None = None) -> Preparat
         data = prepare(config, config.base_dir, progress)
     except (ConfigError, DataError) as error:
         raise type(error)([_located(config, message) for message in error.messages]) from error
-    resolved, notes = resolve(_with_columns(config, data), data.shape)
+    config, own = _with_schedule(config)
+    resolved, notes = resolve(_with_columns(config, data), data.shape, own)
     layers = describe_layers(resolved.model, data.shape)
-    problems = list(plan_problems(resolved, layers, data.shape))
+    problems = list(plan_problems(resolved, layers, data.shape, own))
     if problems:
         raise problems_error(config, problems)
     return Preparation(
         config=resolved,
         data=data,
         layers=layers,
-        plan=make_plan(resolved, layers),
+        plan=make_plan(resolved, layers, own),
         budget=budget_of(resolved, data.shape.num_rows[0]),
         notes=(*data.notes, *notes, *plan_notes(resolved, data.shape)),
     )
@@ -76,6 +79,21 @@ def _located(config: RunConfig, message: str) -> str:
     key = message.split(":", 1)[0]
     where = config.where(key) if "." in key or key in RunConfig.model_fields else ""
     return f"{where}: {message}" if where else message
+
+
+def _with_schedule(config: RunConfig) -> tuple[RunConfig, Schedule | None]:
+    """The configuration with the absolute path of the user's own schedule, and that schedule, if there is one."""
+    given = config.parallel.schedule
+    if not given.endswith(".csv"):
+        return config, None
+    path = Path(str(_absolute(given, config.base_dir)))
+    try:
+        own = read_csv(path.read_text(encoding="utf-8"), given)
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read: {error}" if isinstance(error, OSError | UnicodeDecodeError) else str(error)
+        raise problems_error(config, [("parallel.schedule", f"{given}: {reason}")]) from error
+    parallel = config.parallel.model_copy(update={"schedule": str(path)})
+    return config.model_copy(update={"parallel": parallel}), own
 
 
 def _with_columns(config: RunConfig, data: PreparedData) -> RunConfig:

@@ -26,11 +26,12 @@ def as_json(preparation: Preparation) -> dict[str, object]:
         "ranks": plan.num_ranks,
         "steps": preparation.budget.num_steps,
         "boundaries": list(plan.boundaries),
+        "schedule": plan.schedule.name,
         "bubble_fraction": plan.bubble_fraction,
         "stages": [
             {
                 "stage": stage,
-                "layers": [plan.boundaries[stage], plan.boundaries[stage + 1]],
+                "layers": plan.layer_ranges(stage),
                 "parameters": plan.num_parameters[stage],
                 **{f"{part}_bytes": getattr(memory, f"{part}_bytes") for part in (*MEMORY_PARTS, "total")},
             }
@@ -62,7 +63,7 @@ def show(preparation: Preparation, console: Console) -> None:
     console.print(
         f"run: {preparation.budget.num_steps:,} steps of {config.training.global_batch_size} rows, "
         f"{grid_text(plan)}, {counted(plan.num_micro_batches, 'micro-batch', 'es')} of "
-        f"{counted(plan.micro_batch_rows, 'row')}; bubble {plan.bubble_fraction:.1%}",
+        f"{counted(plan.micro_batch_rows, 'row')}; {plan.schedule.name}, bubble {plan.bubble_fraction:.1%}",
         soft_wrap=True,
     )
     if plan.num_micro_batches < plan.num_stages:
@@ -86,8 +87,8 @@ def _table(preparation: Preparation) -> Table:
     for name in ("stage", "layers", "parameters", "weights", "grads", "optim.", "activ.", "buffers", "total"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage, memory in enumerate(plan.memory):
-        start, stop = plan.boundaries[stage], plan.boundaries[stage + 1]
-        table.add_row(str(stage), f"{start}..{stop - 1}", f"{plan.num_parameters[stage]:,}", *_sizes(memory))
+        held = " ".join(f"{start}..{stop - 1}" for start, stop in plan.layer_ranges(stage))
+        table.add_row(str(stage), held, f"{plan.num_parameters[stage]:,}", *_sizes(memory))
     return table
 
 

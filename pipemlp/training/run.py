@@ -10,6 +10,8 @@ from pipemlp.config.errors import ConfigError
 from pipemlp.config.loading import load_config
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.status import RunStatus, effective_state, read_status
+from pipemlp.schedule.measured import MeasuredStep
+from pipemlp.training.recorded import recorded_steps
 from pipemlp.training.run_directory import CONFIG_FILE
 
 if TYPE_CHECKING:
@@ -43,6 +45,15 @@ class Run:
         if not path.is_file():
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def timeline(self) -> MeasuredStep:
+        """The last step that was recorded, in replica 0.
+
+        Raises:
+            ConfigError: if none was.
+            DataError: if timeline.json is damaged.
+        """
+        return recorded_steps(self.dir)[-1][0]
 
     def model(self) -> "TrainedModel":
         """The trained model, a plain torch module."""

@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 import time
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def write_start(run_dir: Path, config: RunConfig, plan: Plan) -> None:
     write_config(
         config.model_copy(update={"run": config.run.model_copy(update={"dir": "auto"})}), run_dir / CONFIG_FILE
     )
-    _write_json(run_dir / "plan.json", asdict(plan))
+    _write_json(run_dir / "plan.json", plan.to_json())
     _write_json(run_dir / "environment.json", environment(config))
     write_status(run_dir, "running", fresh=True)
 

@@ -11,6 +11,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.launching.devices import num_cores, num_gpus
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.launching.processes import check_processes, check_world_size
+from pipemlp.schedule.torch_csv import write_csv
 from pipemlp.training.preparation import Preparation, Progress, prepare_run
 from pipemlp.training.run_directory import RUN_DIR_VARIABLE, create_run_directory, run_name, write_start
 
@@ -69,6 +70,7 @@ def message_to_others(preparation: Preparation, run_dir: Path) -> str:
             "preprocessing": preparation.data.preprocessing.to_json(),
             "shape": asdict(preparation.data.shape),
             "content": preparation.data.content,
+            "schedule": write_csv(preparation.plan.schedule),
             "run_dir": str(run_dir),
         }
     )

@@ -16,6 +16,7 @@ from pipemlp.training.batches import BatchLoader
 from pipemlp.training.evaluation import evaluate_split
 from pipemlp.training.improvement import Improvement
 from pipemlp.training.preparation import Preparation
+from pipemlp.training.timeline import TimelineRecorder
 
 
 class Watcher(Protocol):
@@ -52,7 +53,13 @@ class Trainer:
     """Runs one preparation on this rank's pipeline; every rank runs the same one."""
 
     def __init__(
-        self, preparation: Preparation, pipeline: Pipeline, loader: BatchLoader, device: torch.device, watcher: Watcher
+        self,
+        preparation: Preparation,
+        pipeline: Pipeline,
+        loader: BatchLoader,
+        device: torch.device,
+        watcher: Watcher,
+        timeline: TimelineRecorder,
     ) -> None:
         self._config = preparation.config
         self._data = preparation.data
@@ -61,6 +68,7 @@ class Trainer:
         self._loader = loader
         self._device = device
         self._watcher = watcher
+        self._timeline = timeline
         self._evaluations: dict[str, dict[str, float]] = {}
         best = self._config.checkpoint.best
         self._best = Improvement(larger_is_better(best)) if best is not None else None
@@ -105,7 +113,9 @@ class Trainer:
         started = time.perf_counter()
         done = step + 1
         record = done % self._config.logging.every_steps == 0 or done == 1 or done == self._budget.num_steps
+        self._timeline.before(done)
         loss = self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate, share_loss=record)
+        self._timeline.after(done)
         self._num_samples += self._rows_of(step)
         if loss is not None:
             value = float(loss)

@@ -16,17 +16,19 @@ from pipemlp.data import PreparedData, Preprocessing, prepare
 from pipemlp.data.prepared import ColumnNames
 from pipemlp.data.splits import Splits
 from pipemlp.engine.pipeline import Pipeline, place_of
-from pipemlp.engine.private.stage_module import LossFunction
 from pipemlp.engine.processes import join_processes, leave_processes
+from pipemlp.engine.virtual_stage import LossFunction
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.model.losses import build_loss
 from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import describe_layers
 from pipemlp.planning.plan import make_plan
 from pipemlp.planning.shapes import shape_from_json
+from pipemlp.schedule.torch_csv import read_csv
 from pipemlp.training.batches import BatchLoader
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.startup import message_to_others
+from pipemlp.training.timeline import TimelineRecorder
 from pipemlp.training.trainer import Outcome, Trainer, Watcher
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
 
@@ -58,7 +60,8 @@ def run_worker(
     watcher: Watcher = SilentWatcher()
     if environment.rank == 0:
         watcher = FirstRankWatcher(run_dir, preparation, terminal)
-    outcome = Trainer(preparation, pipeline, loader, device, watcher).run()
+    timeline = TimelineRecorder(run_dir, pipeline, config.logging.timeline_every_steps)
+    outcome = Trainer(preparation, pipeline, loader, device, watcher, timeline).run()
     save_model(run_dir, preparation, pipeline, outcome)
     leave_processes()
     if isinstance(watcher, FirstRankWatcher):
@@ -101,10 +104,10 @@ def _share(prepared: tuple[Preparation, Path] | None, device: torch.device) -> t
     config = RunConfig.model_validate(received["config"])
     shape = shape_from_json(received["shape"])
     layers = describe_layers(config.model, shape)
-    plan = make_plan(config, layers)
+    plan = make_plan(config, layers, read_csv(received["schedule"], config.parallel.schedule))
     place = place_of(plan, dist.get_rank())
     learned = Preprocessing.from_json(received["preprocessing"])
-    if place.is_first_stage or place.is_last_stage:
+    if place.reads_inputs or place.computes_loss:
         data = same_data(prepare(config, Path.cwd()), learned, received["content"])
     else:
         columns = ColumnNames(learned.numeric, learned.categorical, learned.targets, None)

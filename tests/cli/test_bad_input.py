@@ -38,6 +38,20 @@ CONFIGS: dict[str, tuple[str, str]] = {
     "boundaries not increasing": ("parallel: {stages: 2, partition: [0, 3, 3]}", "a.yaml:4: parallel.partition: "),
     "boundaries not covering": ("parallel: {stages: 2, partition: [0, 2, 3]}", "a.yaml:4: parallel.partition: "),
     "too few boundaries": ("parallel: {stages: 2, partition: [0, 4]}", "a.yaml:4: parallel.partition: "),
+    "unknown schedule": (
+        "parallel: {schedule: zbv}",
+        "a.yaml:4: parallel.schedule: unknown schedule 'zbv'; did you mean zb-v?",
+    ),
+    "virtual stages that the schedule has not": (
+        "parallel: {schedule: 1f1b, virtual_stages: 2}",
+        "a.yaml:4: parallel.virtual_stages: 1f1b with 2 virtual stages per stage; it takes 1",
+    ),
+    "too few layers for the virtual stages": (
+        "parallel: {stages: 2, schedule: zb-v}",
+        "a.yaml:4: parallel.stages: 2 stages x 2 virtual stages = 4 but the model has 4 layers, 1 of them without "
+        "parameters; use at most 1",
+    ),
+    "no such schedule file": ("parallel: {schedule: own.csv}", "a.yaml:4: parallel.schedule: own.csv: cannot be read"),
     "label dtype against loss": ("loss: binary_cross_entropy", "a.yaml:4: loss: binary_cross_entropy: "),
     "no such metric": ("evaluation: {metrics: [rmse]}", "a.yaml:4: evaluation.metrics: no metric 'rmse'"),
     "no such parent": ("extends: none.yaml", "none.yaml"),
@@ -80,6 +94,26 @@ def test_configs(refused, text, message):
     Path("a.yaml").write_text(f"{BASE}{text}\n")
     (line,) = refused(2, "a.yaml")
     assert message in line
+
+
+SCHEDULES: dict[str, tuple[str, str]] = {
+    "missing action": ("0F0,0F1,0B0\n1F0,1B0,1F1,1B1\n", "own.csv: row 1"),
+    "doubled action": ("0F0,0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n", "own.csv: row 1, column 2: 0F0"),
+    "illegal action": ("0F0,0F1,0B0,0B1\n1B0,1F0,1F1,1B1\n", "own.csv: row 2, column 1: 1B0"),
+    "no action": ("0F0,0F1,0B0,0B1\n1F0,,1x0,1F1,1B1\n", "own.csv: row 2, column 3: "),
+    "they wait for each other": ("0F0,0B0,0F1,0B1\n1F1,1F0,1B0,1B1\n", "a circle"),
+    "other stages": ("0F0,0F1,0B0,0B1\n", "parallel.stages: 2, but the schedule in "),
+    "other micro-batches": ("0F0,0B0\n1F0,1B0\n", "parallel.micro_batches: 2, but the schedule in "),
+    "not text": ("\x00", "own.csv: "),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_schedules_of_ones_own(refused, text, message):
+    Path("a.yaml").write_text(f"{BASE}parallel: {{stages: 2, micro_batches: 2, schedule: own.csv}}\n")
+    Path("own.csv").write_text(text)
+    (line,) = refused(2, "a.yaml")
+    assert line.startswith("a.yaml:4: parallel.") and message in line
 
 
 @pytest.mark.parametrize(("overrides", "message"), OVERRIDES.values(), ids=OVERRIDES.keys())

@@ -17,7 +17,7 @@ NUM_STEPS = 40  # 1,258 training rows in batches of 64, twice
 
 def test_leaves_the_whole_run_directory(digits_run):
     left = {path.name for path in digits_run.dir.iterdir() if not path.name.startswith(".")}
-    files = {"config.resolved.yaml", "plan.json", "environment.json", "metrics.jsonl", "status.json"}
+    files = {"config.resolved.yaml", "plan.json", "environment.json", "metrics.jsonl", "status.json", "timeline.json"}
     assert left == files | {"model", "tensorboard", "logs"}
     assert {path.name for path in (digits_run.dir / "logs").iterdir()} == {"rank-0.log", "rank-1.log"}
     layers = {f"layer-{index:05d}.safetensors" for index in range(18)}

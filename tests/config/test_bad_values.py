@@ -88,6 +88,8 @@ OWN = "; your own are registered by --plugin MODULE"
         ("parallel: {stages: 0}", "parallel.stages: 0 is too small; at least 1"),
         ("parallel: {micro_batches: 0}", "parallel.micro_batches: 0 is too small; at least 1"),
         ("parallel: {recompute: 0}", "parallel.recompute: 0 is too small; at least 1"),
+        ("parallel: {virtual_stages: 0}", "parallel.virtual_stages: 0 is too small; at least 1"),
+        ("logging: {timeline_every_steps: -1}", "logging.timeline_every_steps: -1 is too small; at least 0"),
         ("parallel: {partition: [0, -1]}", "parallel.partition[1]: -1 is too small; at least 0"),
         # choices
         ("loss: mes", 'loss: unknown loss "mes"; did you mean mse?'),
@@ -107,14 +109,18 @@ OWN = "; your own are registered by --plugin MODULE"
          "one-cycle, step"),
         ("run: {device: gpu}", 'run.device: "gpu" is not one of auto, cpu, cuda; did you mean cuda?'),
         ("precision: 16", "precision: 16 is not one of fp32, bf16; did you mean bf16?"),
-        ("parallel: {schedule: zb-v}", 'parallel.schedule: "zb-v" is not available; 1f1b is the only choice'),
+        ("parallel: {schedule: zbv}", "parallel.schedule: unknown schedule 'zbv'; did you mean zb-v?"),
+        ("parallel: {schedule: 1F1B}", "parallel.schedule: unknown schedule '1F1B'; did you mean 1f1b?"),
+        ("parallel: {schedule: my_order}", "parallel.schedule: unknown schedule 'my_order'; known are gpipe, 1f1b, "
+         "interleaved-1f1b, zb-h1, zb-h2, interleaved-zb, zb-v, zb-auto, or a .csv file"),
+        ("parallel: {schedule: 3}", "parallel.schedule: 3 is a whole number; text is expected"),
         ("parallel: {partition: balanced}", 'parallel.partition: "balanced" is text; parameters, uniform or a list of '
          "whole numbers is expected"),
         ("parallel: {partition: [0, x]}", 'parallel.partition[1]: "x" is text; a whole number is expected'),
-        ("parallel: {recompute: elementwise}", 'parallel.recompute: "elementwise" is text; none or a whole number is '
-         "expected"),
-        ("parallel: {recompute: true}", "parallel.recompute: true is a truth value; none or a whole number is "
-         "expected"),
+        ("parallel: {recompute: elemntwise}", 'parallel.recompute: "elemntwise" is text; none, elementwise or a whole '
+         "number is expected; did you mean elementwise?"),
+        ("parallel: {recompute: true}", "parallel.recompute: true is a truth value; none, elementwise or a whole "
+         "number is expected"),
         ("parallel: {micro_batches: aut}", 'parallel.micro_batches: "aut" is text; auto or a whole number is expected; '
          "did you mean auto?"),
         ("parallel: {zero_stage: true}", "parallel.zero_stage: true is not one of 0, 1"),
@@ -123,8 +129,6 @@ OWN = "; your own are registered by --plugin MODULE"
         # refused with the reason
         ("parallel: {zero_stage: 3}", "parallel.zero_stage: ZeRO 3 shards gradients as they are made, while a pipeline "
          "accumulates them over its micro-batches; DeepSpeed refuses the two together; use 0 or 1"),
-        ("parallel: {virtual_stages: 2}", "parallel.virtual_stages: 2 virtual stages per stage, but 1f1b has one; use "
-         "1 or auto"),
         ("precision: fp16", "precision: fp16 is not offered: it needs loss scaling and overflows in deep MLPs; use "
          "bf16 or fp32"),
         # keys that do not go together

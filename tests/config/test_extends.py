@@ -109,3 +109,10 @@ def test_a_data_path_stays_relative_to_the_file_that_has_it(write, folder):
     assert config.data.path.train == "../shared/houses.csv"
     assert config.data.path.test == "/d/t.csv"
     assert config.base_dir == folder / "mine"
+
+
+def test_so_does_the_path_of_a_schedule(write):
+    write("data: {source: digits}\nmodel: {hidden: [8]}\nparallel: {schedule: own.csv}\n", "shared/p.yaml")
+    assert load_config(write("extends: ../shared/p.yaml\n", "mine/a.yaml")).parallel.schedule == "../shared/own.csv"
+    named = write("extends: ../shared/p.yaml\nparallel: {schedule: zb-v}\n", "mine/b.yaml")
+    assert load_config(named).parallel.schedule == "zb-v"

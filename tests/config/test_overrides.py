@@ -115,3 +115,5 @@ def test_a_path_is_relative_to_the_current_folder(write):
     assert load_config(name, ["data.path=/d/x.csv"]).data.path == "/d/x.csv"
     assert load_config(name, ["data.path.train=t.csv"]).data.path.train == os.path.abspath("t.csv")
     assert load_config(name, ["run.seed=1"]).data.path == "x.csv"
+    assert load_config(name, ["parallel.schedule=own.csv"]).parallel.schedule == os.path.abspath("own.csv")
+    assert load_config(name, ["parallel.schedule=gpipe"]).parallel.schedule == "gpipe"

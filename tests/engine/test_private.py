@@ -4,8 +4,13 @@ import inspect
 import subprocess
 import sys
 
+import deepspeed
 from deepspeed.pipe import PipelineModule
+from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+from deepspeed.runtime.config import DeepSpeedConfig
+from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.pipe.engine import PipelineEngine
+from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from torch.distributed import distributed_c10d
 
 
@@ -13,15 +18,46 @@ def test_a_module_cuts_and_builds_where_we_replace_it():
     source = inspect.getsource(PipelineModule.__init__)
     assert source.index("self._partition_layers(") < source.index("self._build()")
     assert "self._set_bounds(" in inspect.getsource(PipelineModule._partition_layers)
+    assert list(inspect.signature(PipelineModule._partition_layers).parameters) == ["self", "method"]
 
 
-def test_the_loss_is_shared_where_we_leave_it_out():
-    assert "self.agg_train_loss = self._aggregate_total_loss()" in inspect.getsource(PipelineEngine.train_batch)
+def test_an_engine_is_built_as_initialize_builds_it():
+    source = inspect.getsource(deepspeed.initialize)
+    config = source.index("DeepSpeedConfig(config, mpu)")
+    assert config < source.index("set_optimizer_flags(config_class, model)", config)
+    wanted = {"args", "model", "optimizer", "mpu", "dist_init_required", "config", "config_class"}
+    assert wanted <= set(inspect.signature(DeepSpeedEngine.__init__).parameters)
+    assert list(inspect.signature(DeepSpeedConfig.__init__).parameters)[1:3] == ["config", "mpu"]
 
 
-def test_outputs_of_an_evaluation_come_back_for_every_micro_batch():
-    parameters = inspect.signature(PipelineEngine.eval_batch).parameters
-    assert {"compute_loss", "reduce_output"} <= set(parameters)
+def test_a_step_is_taken_without_a_reduction():
+    source = inspect.getsource(PipelineEngine._exec_optimizer_step)
+    assert "self._force_grad_boundary = True" in source and "self._take_model_step(lr_kwargs)" in source
+    assert "reduce_grads" not in source
+
+
+def test_zero_1_finds_its_shard_where_we_put_it():
+    """What a reduction leaves behind, and the step takes."""
+    source = inspect.getsource(DeepSpeedZeroOptimizer)
+    assert "self.averaged_gradients[i] = self.get_flat_partition(self.params_in_partition[i]," in source
+    names = ["first_offset", "partition_size", "dtype", "device", "param_group_idx", "return_tensor_list"]
+    parameters = inspect.signature(DeepSpeedZeroOptimizer.get_flat_partition).parameters
+    assert list(parameters) == ["self", "tensor_list", *names]
+    assert list(inspect.signature(DeepSpeedZeroOptimizer.get_all_grad_tensors).parameters) == [
+        "self",
+        "tensor_list",
+        "dtype",
+    ]
+    assert "self.averaged_gradients[i]" in inspect.getsource(DeepSpeedZeroOptimizer.step)
+    for name in ("bit16_groups", "first_offset", "partition_size", "gradient_accumulation_dtype"):
+        assert f"self.{name}" in source
+
+
+def test_bf16_sums_up_where_we_do():
+    source = inspect.getsource(BF16_Optimizer)
+    assert "self.fp32_groups_has_gradients[group_idx][param_idx] = True" in source
+    assert "self.fp32_groups_gradients_flat.append(" in source
+    assert "self.bf16_groups.append(trainable_parameters)" in source
 
 
 def test_every_group_can_be_given_a_timeout():

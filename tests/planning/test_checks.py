@@ -11,6 +11,7 @@ from pipemlp.planning.checks import batch_problems, plan_notes, plan_problems
 from pipemlp.planning.layers import describe_layers
 from pipemlp.planning.resolve import resolve
 from pipemlp.planning.shapes import DataShape
+from pipemlp.schedule.methods import make_schedule
 
 CLASSES = DataShape(5, (), 3, "classification", (100, 10, 10))
 NUMBERS = DataShape(5, (), 1, "regression", (100, 10, 10))
@@ -20,9 +21,9 @@ def config_of(**sections):
     return RunConfig.model_validate({"data": {"source": "digits"}, "model": {"hidden": [8, 8]}, **sections})
 
 
-def problems_of(shape=CLASSES, **sections):
-    config, _ = resolve(config_of(**sections), shape)
-    return list(plan_problems(config, describe_layers(config.model, shape), shape))
+def problems_of(shape=CLASSES, own=None, **sections):
+    config, _ = resolve(config_of(**sections), shape, own)
+    return list(plan_problems(config, describe_layers(config.model, shape), shape, own))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_nothing_to_say_of_a_good_configuration():
     assert problems_of() == []
     assert (
         problems_of(
-            parallel={"stages": 3, "partition": [0, 2, 3, 4], "recompute": 4},
+            parallel={"stages": 3, "partition": [0, 2, 3, 4], "recompute": 4, "schedule": "zb-h1"},
             training={"early_stopping": {"metric": "accuracy"}},
             checkpoint={"best": "loss"},
         )
@@ -91,6 +92,26 @@ def test_nothing_to_say_of_a_good_configuration():
             ("parallel.partition", "[0, 4] has 2 boundaries, but 2 stages need 2 + 1 = 3"),
         ),
         ({"parallel": {"recompute": 5}}, ("parallel.recompute", "every 5 layers, but the model has 4")),
+        (
+            {"parallel": {"stages": 2, "schedule": "zb-v"}},
+            (
+                "parallel.stages",
+                "2 stages x 2 virtual stages = 4 but the model has 4 layers, 1 of them without parameters; "
+                "use at most 1",
+            ),
+        ),
+        (
+            {"parallel": {"stages": 2, "schedule": "1f1b", "virtual_stages": 2}},
+            ("parallel.virtual_stages", "1f1b with 2 virtual stages per stage; it takes 1"),
+        ),
+        (
+            {"parallel": {"stages": 2, "schedule": "zb-v", "virtual_stages": 1}},
+            ("parallel.virtual_stages", "zb-v with 1 virtual stage per stage; it takes 2"),
+        ),
+        (
+            {"parallel": {"stages": 2, "schedule": "zb-auto", "virtual_stages": 3}},
+            ("parallel.virtual_stages", "zb-auto with 3 virtual stages per stage; it takes 1 or 2"),
+        ),
         (
             {"evaluation": {"metrics": ["acuracy"]}},
             (
@@ -127,6 +148,23 @@ def test_nothing_to_say_of_a_good_configuration():
 )
 def test_messages(sections, problem):
     assert problems_of(**sections) == [problem]
+
+
+def test_a_schedule_of_ones_own_has_its_sizes():
+    own = make_schedule("zb-h1", 2, 4)
+    parallel = {"schedule": "own.csv", "stages": 2}
+    assert problems_of(own=own, parallel=parallel) == []
+    assert problems_of(own=own, parallel={"schedule": "own.csv", "virtual_stages": 2, "micro_batches": 8}) == [
+        ("parallel.stages", "1, but the schedule in own.csv is for 2"),
+        ("parallel.micro_batches", "8, but the schedule in own.csv is for 4"),
+        ("parallel.virtual_stages", "2, but the schedule in own.csv is for 1"),
+    ]
+    assert problems_of(own=own, parallel=parallel, training={"global_batch_size": 62}) == [
+        (
+            "training.global_batch_size",
+            "62 is not divisible by data_parallel 1 x micro_batches 4 = 4; nearest valid values: 60 or 64",
+        )
+    ]
 
 
 def test_judging_needs_validation_rows():

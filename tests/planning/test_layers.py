@@ -92,6 +92,20 @@ def test_a_residual_layer_by_hand():
     assert layer.kept_values_per_row == 21 + 21 + 64  # x, norm(x), and the input of gelu
     assert layer.kept_bytes_per_row == 8 + 64  # mean and deviation, and the mask
     assert kept_bytes(layer, rows=16, value_bytes=2) == 16 * (2 * 106 + 72)
+    assert layer.product_values_per_row == 64 + 64  # of the linear layer, and of the skip
+    assert layer.pending_values_per_row == 21 + 21 + 64 + 64  # x, norm(x), and the gradients of both products
+    assert layer.input_is_pending and not layer.keeps_output
+
+
+def test_a_plain_relu_layer_keeps_its_result():
+    kept, behind_dropout, normed = (
+        layers_of(hidden=[64], activation="relu", norm=norm, dropout=dropout)[1]
+        for norm, dropout in (("none", 0.0), ("none", 0.1), ("layer", 0.0))
+    )
+    assert (kept.keeps_output, behind_dropout.keeps_output, normed.keeps_output) == (True, False, True)
+    assert [layer.kept_values_per_row for layer in (kept, behind_dropout, normed)] == [21, 21 + 64, 21 + 64]
+    assert {layer.product_values_per_row for layer in (kept, behind_dropout, normed)} == {64}
+    assert {layer.pending_values_per_row for layer in (kept, behind_dropout, normed)} == {21 + 64}
 
 
 def test_gated_inner_width_is_rounded_and_at_least_one():

@@ -1,13 +1,17 @@
-"""The memory estimate against what is really held, counted by storages."""
+"""What is predicted to be held against what is really held, counted by storages."""
+
+from dataclasses import asdict
+from itertools import product
 
 import pytest
+import torch
 from covering import pairwise
-from memory_bodies import held_after_forwards, held_by_engine, layers_of
+from memory_bodies import Execution, held_by_executor, held_when_run_again, layers_of
 
 from pipemlp.config.training import Adam, AdamW, Sgd
+from pipemlp.planning.costs import run_kept_bytes
 from pipemlp.planning.memory import MemoryEstimate, estimate_memory
-from pipemlp.planning.plan import Plan
-from pipemlp.schedule.one_f_one_b import num_in_flight
+from pipemlp.schedule.simulate import simulate
 
 ROWS = 32
 ACTIVATIONS = {"plain": "relu", "residual": "gelu", "gated": "silu"}
@@ -16,25 +20,45 @@ CASES = pairwise(
         "block": ("plain", "residual", "gated"),
         "norm": ("none", "layer", "rms"),
         "dropout": (0.0, 0.2),
-        "recompute": (0, 1, 2, 3),
+        "recompute": (0, 1, 2, 3, "elementwise"),
         "cardinalities": ((), (9, 40)),
     }
 )
 OPTIMIZERS = {"sgd": Sgd(), "sgd-momentum": Sgd(momentum=0.9), "adam": Adam(), "adamw": AdamW()}
+MODELS = {
+    "relu": {"block": "plain", "activation": "relu"},
+    "gelu": {"block": "residual", "activation": "gelu", "norm": "layer"},
+    "gated": {"block": "gated", "activation": "silu", "norm": "rms"},
+}
+ORDERS = ("gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-v", "zb-auto")
+LAYERS_PER_STAGE = 4
+EXACT = 0.01
+"""The issue asks for 5 %; what is left out are scalars."""
 
 
-def estimate(layers, stage: int, num_stages: int, in_flight: int, **changes) -> MemoryEstimate:
-    settings = {"optimizer": "adamw", "precision": "fp32", "zero_stage": 0, "num_replicas": 1, "recompute_layers": 0}
-    return estimate_memory(
-        layers,
-        stage=stage,
-        num_stages=num_stages,
-        num_in_flight=in_flight,
-        micro_batch_rows=ROWS,
-        **(settings | changes),
-    )
+@pytest.fixture
+def one_thread():
+    """Small tensors: several threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
+def estimate(runs, peak_bytes: float, **changes) -> MemoryEstimate:
+    settings = {
+        "micro_batch_rows": ROWS,
+        "num_micro_batches": 4,
+        "optimizer": "adamw",
+        "precision": "fp32",
+        "zero_stage": 0,
+        "num_replicas": 1,
+        "recompute": 0,
+    }
+    return estimate_memory(runs, peak_bytes=peak_bytes, **(settings | changes))
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
 def test_activations_are_within_ten_percent_on_every_stage(case):
     case = dict(case)
@@ -43,54 +67,111 @@ def test_activations_are_within_ten_percent_on_every_stage(case):
     layers = layers_of(model, cardinalities)
     for stage, part in enumerate((layers[:3], layers[3:6], layers[6:])):
         for in_flight in (1, 3):
-            held = held_after_forwards(part, in_flight, ROWS, recompute)
-            expected = estimate(part, stage, 3, in_flight, recompute_layers=recompute).activation_bytes
+            held = held_when_run_again(part, in_flight, ROWS, recompute)
+            peak = in_flight * run_kept_bytes(part, ROWS, 4, recompute)
+            expected = estimate([part], peak, recompute=recompute).activation_bytes
             assert expected == pytest.approx(held, rel=0.1), (stage, in_flight)
+
+
+def execution(order: str, stages: int, model: str, recompute, dropout: float, cardinalities, **changes) -> Execution:
+    hidden = {"width": 48, "depth": LAYERS_PER_STAGE * stages - 2}
+    return Execution(
+        {"hidden": hidden, "dropout": dropout, **MODELS[model]},
+        order,
+        stages,
+        recompute=recompute,
+        cardinalities=cardinalities,
+        **changes,
+    )
+
+
+VARIANTS = list(product(MODELS, (0, 2, "elementwise")))
+COVER = [
+    execution(order, stages, *VARIANTS[index % 9], (0.0, 0.2)[index // 2 % 2], ((), (9, 40))[index // 3 % 2])
+    for index, (order, stages) in enumerate(product(ORDERS, (2, 4)))
+]
+COVER.append(execution("zb-h1", 2, "gated", 0, 0.2, (), precision="bf16", zero_stage=1))
+FULL = [
+    execution(order, stages, *variant, dropout, columns)
+    for order, stages, variant, dropout, columns in product(ORDERS, (2, 4), VARIANTS, (0.0, 0.2), ((), (9, 40)))
+]
+
+
+def execution_id(case: Execution) -> str:
+    parts = [case.order, str(case.stages), case.model["block"], f"recompute-{case.recompute}", case.precision]
+    return "-".join(parts + ["dropout"] * (case.model["dropout"] > 0) + ["embedded"] * bool(case.cardinalities))
+
+
+@pytest.mark.parametrize("case", COVER, ids=execution_id)
+def test_the_peak_between_actions_is_the_simulators(case, run_on_ranks):
+    check_peaks(case, run_on_ranks)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", FULL, ids=execution_id)
+def test_the_peak_between_actions_is_the_simulators_full_product(case, run_on_ranks):
+    check_peaks(case, run_on_ranks)
+
+
+def check_peaks(case: Execution, run_on_ranks) -> None:
+    plan = case.plan()
+    held = run_on_ranks(case.stages, held_by_executor, case)
+    for stage, (one, expected) in enumerate(zip(held, simulate(plan.schedule, plan.costs).peak_bytes, strict=True)):
+        assert one.between == pytest.approx(expected, rel=EXACT), f"stage {stage}"
 
 
 def engine_against_estimate(
     run_on_ranks, optimizer: str, precision: str = "fp32", zero_stage: int = 0, replicas: int = 1
 ):
-    """(held, estimate, bytes of the engine's lasting receive buffers) of each of two ranks."""
+    """(held, estimate) of each of two ranks."""
     model = {"hidden": {"width": 64, "depth": 8}, "block": "residual", "norm": "layer", "activation": "gelu"}
-    layers, stages = layers_of(model), 2 // replicas
-    boundaries = (0, 10) if stages == 1 else (0, 5, 10)
-    plan = Plan(boundaries, stages, replicas, 4, ROWS, "1f1b", zero_stage, 0, (), 0.0, ())
-    held = run_on_ranks(2, held_by_engine, model, plan, OPTIMIZERS[optimizer], precision)
+    settings = {"zero_stage": zero_stage, "precision": precision, "micro_batches": 4}
+    case = Execution(model, "1f1b", 2 // replicas, replicas=replicas, **settings)
+    plan, layers = case.plan(), case.layers()
+    held = run_on_ranks(2, held_by_executor, case, OPTIMIZERS[optimizer])
+    peaks = simulate(plan.schedule, plan.costs).peak_bytes
     changes = {"optimizer": optimizer, "precision": precision, "zero_stage": zero_stage, "num_replicas": replicas}
-    received = (64 * ROWS * (2 if precision == "bf16" else 4)) * (stages - 1)
-    return [
-        (one, estimate(plan.stage_layers(layers, s), s, stages, num_in_flight(s, stages, 4), **changes), received)
-        for s, one in zip((0, 1) if stages == 2 else (0, 0), held, strict=True)
+    expected = [
+        estimate([plan.layers_of(s, layers)], peak, micro_batch_rows=case.rows, num_micro_batches=4, **changes)
+        for s, peak in enumerate(peaks)
     ]
+    return list(zip(held, expected * replicas, strict=True))
+
+
+def check_states_and_activations(held, expected: MemoryEstimate, rel: float = EXACT) -> None:
+    assert held.parameters == expected.parameter_bytes
+    assert held.optimizer == expected.optimizer_bytes
+    assert expected.activation_bytes == pytest.approx(held.between, rel=rel)
+    assert expected.activation_bytes <= held.within < 1.1 * (expected.activation_bytes + expected.buffer_bytes)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_states_and_activations_of_the_engine(optimizer, run_on_ranks):
-    for held, expected, received in engine_against_estimate(run_on_ranks, optimizer):
-        assert held.parameters == expected.parameter_bytes
+    for held, expected in engine_against_estimate(run_on_ranks, optimizer):
+        check_states_and_activations(held, expected)
         assert held.gradients == expected.gradient_bytes
-        assert held.optimizer == expected.optimizer_bytes
-        held_at_peak = held.activations_and_buffers + received
-        assert expected.activation_bytes + expected.buffer_bytes == pytest.approx(held_at_peak, rel=0.01)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_states_and_activations_of_the_engine_with_zero_1(precision, replicas, run_on_ranks):
-    for held, expected, received in engine_against_estimate(run_on_ranks, "adam", precision, 1, replicas):
-        assert held.parameters == expected.parameter_bytes
-        assert held.optimizer == expected.optimizer_bytes
+    for held, expected in engine_against_estimate(run_on_ranks, "adam", precision, 1, replicas):
+        check_states_and_activations(held, expected, rel=2 * EXACT)  # norms of bf16 have smaller statistics on a CPU
         if precision == "bf16":
             assert held.gradients == expected.gradient_bytes
-        else:  # the optimizer step finds reduced shards only; while they are made, the whole gradients are there too
+        else:  # the step copies the shard of the sums
             assert held.gradients <= expected.gradient_bytes == held.parameters + held.parameters // replicas
-        held_at_peak = held.activations_and_buffers + received
-        assert expected.activation_bytes + expected.buffer_bytes == pytest.approx(held_at_peak, rel=0.02)
 
 
 def test_the_total_is_the_sum():
-    part = estimate(layers_of({"hidden": [64, 64]}), 0, 1, 1)
-    assert part.total_bytes == (
-        part.parameter_bytes + part.gradient_bytes + part.optimizer_bytes + part.activation_bytes + part.buffer_bytes
-    )
+    part = estimate([layers_of({"hidden": [64, 64]})], 1000.0)
+    assert part.total_bytes == sum(asdict(part).values())
+    assert min(asdict(part).values()) > 0
+
+
+def test_the_batch_counts_where_it_is_read():
+    layers = layers_of({"hidden": [64, 64]}, (9, 40))
+    first, last = (estimate([part], 0.0).buffer_bytes for part in (layers[:2], layers[2:]))
+    num_rows = 2 * 4 * ROWS  # the next batch is read ahead
+    assert first - num_rows * (48 * 4 + 2 * 8) == 2 * ROWS * 4 * layers[1].input_width
+    assert last - num_rows * (40 * 4 + 4) == 2 * ROWS * 4 * 64

@@ -113,6 +113,50 @@ def test_explicit_boundaries_are_refused_with_the_rule(boundaries, num_stages, m
     assert str(caught.value) == message
 
 
+def test_virtual_stages_are_cut_like_stages():
+    for partition in ("uniform", "parameters"):
+        assert boundaries_for(partition, LAYERS, 2, 2) == boundaries_for(partition, LAYERS, 4)
+    assert boundaries_for((0, 2, 3, 4, 6), LAYERS, 2, 2) == (0, 2, 3, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("boundaries", "message"),
+    [
+        ((0, 3, 6), "[0, 3, 6] has 3 boundaries, but 2 stages x 2 virtual stages need 4 + 1 = 5"),
+        (
+            (0, 1, 3, 4, 6),
+            "[0, 1, 3, 4, 6] leaves virtual stage 0 with layers 0..0 only, which have no parameters to train; "
+            "give it at least one more layer",
+        ),
+    ],
+)
+def test_explicit_boundaries_of_virtual_stages_are_refused_with_the_rule(boundaries, message):
+    with pytest.raises(ValueError) as caught:
+        boundaries_for(boundaries, LAYERS, 2, 2)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("num_stages", "num_virtual_stages", "message"),
+    [
+        (
+            3,
+            2,
+            "3 stages x 2 virtual stages = 6 but the model has 6 layers, 1 of them without parameters; use at most 2",
+        ),
+        (
+            2,
+            6,
+            "2 stages x 6 virtual stages = 12 but the model has 6 layers, 1 of them without parameters; use fewer",
+        ),
+    ],
+)
+def test_more_virtual_stages_than_layers_with_parameters(num_stages, num_virtual_stages, message):
+    with pytest.raises(ValueError) as caught:
+        boundaries_for("uniform", LAYERS, num_stages, num_virtual_stages)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("partition", ["uniform", "parameters", (0, 1, 2, 3, 4, 5, 6)])
 def test_more_stages_than_layers_with_parameters(partition):
     with pytest.raises(ValueError) as caught:

@@ -8,6 +8,7 @@ from pipemlp.config.model import BinaryCrossEntropy, CrossEntropy, Mse
 from pipemlp.config.root import RunConfig
 from pipemlp.planning.resolve import automatic_micro_batches, resolve
 from pipemlp.planning.shapes import DataShape
+from pipemlp.schedule.methods import METHODS, make_schedule
 
 SHAPES = {
     "regression": DataShape(5, (4, 3), 1, "regression", (90, 5, 5)),
@@ -100,6 +101,9 @@ GIVEN = {"loss": "mse", "training": {"epochs": 1}, "evaluation": {"metrics": ["r
             ("parallel.zero_stage: 1 shards nothing with one replica; the numbers are the same as with 0",),
         ),
         ({"parallel": {"micro_batches": 2, "zero_stage": 1, "data_parallel": 2}}, ()),
+        ({"parallel": {"micro_batches": 2, "schedule": "zb-v"}}, ("parallel.virtual_stages: 2, as zb-v has",)),
+        ({"parallel": {"micro_batches": 2, "schedule": "zb-v", "virtual_stages": 2}}, ()),
+        ({"parallel": {"micro_batches": 2, "schedule": "zb-h2"}}, ()),
     ],
     ids=str,
 )
@@ -108,6 +112,23 @@ def test_notes(sections, notes):
     assert found == notes
     if sections.get("precision") == "bf16":
         assert config.parallel.zero_stage == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_virtual_stages_are_those_of_the_schedule(name):
+    config, _ = resolved(parallel={"stages": 2, "schedule": name})
+    METHODS[name].check(config.parallel.virtual_stages)
+    assert make_schedule(name, 2, 8).num_virtual_stages == config.parallel.virtual_stages
+
+
+def test_a_schedule_of_ones_own_decides_too():
+    own, shape = make_schedule("interleaved-1f1b", 2, 6, 3), SHAPES["regression"]
+    config, notes = resolve(config_of(parallel={"stages": 2, "schedule": "own.csv"}), shape, own)
+    assert (config.parallel.virtual_stages, config.parallel.micro_batches) == (3, 6)
+    assert {"parallel.virtual_stages: 3, as own.csv has", "parallel.micro_batches: 6"} <= set(notes)
+    given = config_of(parallel={"stages": 2, "schedule": "own.csv", "virtual_stages": 1, "micro_batches": 4})
+    kept, _ = resolve(given, shape, own)
+    assert (kept.parallel.virtual_stages, kept.parallel.micro_batches) == (1, 4)
 
 
 def test_resolving_twice_changes_nothing():

@@ -11,6 +11,8 @@ from pipemlp.data import batch_positions
 from pipemlp.engine.pipeline import Place
 from pipemlp.planning.plan import Plan
 from pipemlp.planning.shapes import DataShape
+from pipemlp.schedule.methods import make_schedule
+from pipemlp.schedule.one_f_one_b import one_f_one_b
 from pipemlp.training.batches import BatchLoader
 
 CPU = torch.device("cpu")
@@ -43,8 +45,9 @@ class Rows:
 
 def loader_of(data, *, stage=0, num_stages=1, replica=0, replicas=1, micro_batches=1, seed=7, batch=BATCH):
     rows = batch // (replicas * micro_batches)
-    plan = Plan((), num_stages, replicas, micro_batches, rows, "1f1b", 0, 0, (), 0.0, ())
-    return BatchLoader(data, plan, Place(stage, num_stages, replica, replicas), seed=seed, device=CPU)
+    plan = Plan((), one_f_one_b(num_stages, micro_batches), replicas, rows, 0, 0)
+    place = Place(stage, num_stages, replica, replicas, reads_inputs=stage == 0, computes_loss=stage == num_stages - 1)
+    return BatchLoader(data, plan, place, seed=seed, device=CPU)
 
 
 def epoch_of(data, replicas, micro_batches, epoch=0, **changes):
@@ -116,7 +119,7 @@ def test_only_the_ends_read(stage, read):
     data = Rows((61, 30, 0))
     loader = loader_of(data, stage=stage, num_stages=3)
     batches = [list(batch) for batch in loader.training_batches([(0, 0), (0, 1), (0, 2)])]
-    batches += [list(batch) for batch in loader.evaluation_batches("validation")]
+    batches += [batch for batch, _ in loader.evaluation_batches("validation")]
     assert len(batches) == 5
     assert {what for what, _ in data.reads} == read
     assert all(batch == [] for batch in batches) == (stage == 1)
@@ -132,28 +135,55 @@ def test_sample_weights_multiply():
 
 @pytest.mark.parametrize(("replicas", "micro_batches"), GRIDS)
 @pytest.mark.parametrize("num_rows", [1, 24, 37, 50])
-def test_evaluation_covers_each_row_once_in_order(replicas, micro_batches, num_rows):
+def test_evaluation_covers_each_row_once_in_order_and_pads_nothing(replicas, micro_batches, num_rows):
     data = Rows((5, 0, num_rows), row_weight=3.0)
-    found = {}
+    found = []
     for replica in range(replicas):
         loader = loader_of(data, replica=replica, replicas=replicas, micro_batches=micro_batches)
         assert loader.num_rows("test") == num_rows
-        real_rows = list(loader.own_real_rows("test"))
-        parts = [labels for batch in loader.evaluation_batches("test") for _, labels in batch]
-        assert len(real_rows) == len(parts)
-        for num_real, (target, weight) in zip(real_rows, parts, strict=True):
-            rows = target[:num_real, 0].int().tolist()
-            assert weight[:num_real].tolist() == [3.0 if row % 2 else 1.0 for row in rows]
-            assert weight[num_real:].count_nonzero() == 0
-            found.update(dict.fromkeys(rows, replica))
-            assert rows == sorted(rows)
+        batches = list(loader.evaluation_batches("test"))
+        assert len(batches) == -(-num_rows // BATCH), "as many on every replica"
+        for batch, rows in batches:
+            assert [len(labels[0]) for _, labels in batch] == rows
+            assert [len(inputs[0]) for inputs, _ in batch] == rows
+            assert all(0 < size <= BATCH // (replicas * micro_batches) for size in rows)
+            targets = [int(value) for _, (target, _) in batch for value in target[:, 0]]
+            weights = [float(value) for _, (_, weight) in batch for value in weight]
+            assert targets == sorted(targets)
+            assert weights == [3.0 if row % 2 else 1.0 for row in targets]
+            found += targets
     assert sorted(found) == list(range(num_rows))
     assert {split for _, split in data.reads} == {"test"}
 
 
+def test_a_replica_without_rows_still_takes_part_in_the_evaluation():
+    batches = [
+        [rows for _, rows in loader_of(Rows((5, 0, BATCH + 5)), replica=r, replicas=2).evaluation_batches("test")]
+        for r in range(2)
+    ]
+    assert batches == [[[12], [5]], [[12], []]]
+
+
+def test_every_stage_knows_the_rows_of_an_evaluation():
+    data = Rows((5, 0, 61))
+    counts = [
+        [rows for _, rows in loader_of(data, stage=s, num_stages=3, micro_batches=5).evaluation_batches("test")]
+        for s in range(3)
+    ]
+    assert counts[0] == counts[1] == counts[2]
+    assert sum(map(sum, counts[0])) == 61
+
+
+def test_a_rank_with_both_ends_reads_both():
+    data = Rows((61, 0, 0))
+    plan = Plan((), make_schedule("zb-v", 2, 3), 1, BATCH // 3, 0, 0)
+    place = Place(0, 2, 0, 1, reads_inputs=True, computes_loss=True)
+    (batch,) = BatchLoader(data, plan, place, seed=7, device=CPU).training_batches([(0, 0)])
+    assert all(torch.equal(inputs[0], target) for inputs, (target, _) in batch)
+
+
 def test_an_empty_split_has_no_batches():
-    loader = loader_of(Rows((5, 0, 0)))
-    assert list(loader.evaluation_batches("validation")) == list(loader.own_real_rows("validation")) == []
+    assert list(loader_of(Rows((5, 0, 0))).evaluation_batches("validation")) == []
 
 
 def test_a_mistake_while_reading_reaches_the_training():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from bf16_bodies import Case, Trace, by_pipeline, in_one_process
 
-CASES = [Case(replicas=1), Case(replicas=2)]
+CASES = [Case(replicas=1), Case(replicas=2), Case(replicas=2, order="zb-v", recompute="elementwise")]
 SINGLE = 16 * 2**-24
 """Relative to a tensor's largest value: eight float32 additions in another order, and the scaling before them."""
 HALF = 2**-9
@@ -14,7 +14,7 @@ HALF = 2**-9
 
 
 def ids(case: Case) -> str:
-    return f"2x{case.replicas}"
+    return f"2x{case.replicas}-{case.order}"
 
 
 def deviation(value: torch.Tensor, expected: torch.Tensor) -> float:

@@ -1,0 +1,105 @@
+"""`pipemlp timeline`: a recorded step beside its prediction."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipemlp.cli.arguments import Json, RunDir
+from pipemlp.cli.timeline_report import Comparison, as_json, compare, show
+from pipemlp.config.errors import ConfigError
+from pipemlp.schedule.measured import MeasuredStep
+from pipemlp.schedule.measured_picture import picture_of_step, trace_of_step
+from pipemlp.schedule.picture import Picture, picture_of
+from pipemlp.schedule.render_chrome import render_chrome
+from pipemlp.schedule.render_svg import render_svg
+from pipemlp.schedule.render_text import stages_to_draw
+from pipemlp.training.recorded import planned_costs, recorded_steps
+from pipemlp.training.run import open_run
+
+_ENDINGS = ".svg (picture) or .json (Chrome trace, for ui.perfetto.dev)"
+
+
+def timeline(
+    run_dir: RunDir,
+    step: Annotated[
+        int | None, typer.Option(help="A recorded step.", show_default="the last one that was recorded")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Write this file: {_ENDINGS}.",
+            show_default="RUN_DIR/timeline.svg and RUN_DIR/timeline.trace.json",
+        ),
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Show where the time of a training step went, and how it was predicted.
+
+    A run records steps as `logging.timeline_every_steps` says. Compute is forwards and gradients; bubble is waiting for
+    what no other stage had computed yet; transfer wait is waiting for what was on its way; other is the rest. The
+    picture shows the predicted step above the measured one, of the first replica; open the trace in ui.perfetto.dev.
+
+    Example: pipemlp timeline runs/digits-20260102-030405
+    """
+    if output is not None and output.suffix not in (".svg", ".json"):
+        raise ConfigError(f"output: {output}: use a name that ends in {_ENDINGS}")
+    open_run(run_dir)
+    replicas = _step(recorded_steps(run_dir), step, run_dir)
+    comparison = compare(replicas, planned_costs(run_dir), run_dir)
+    wanted = [output] if output is not None else [run_dir / "timeline.svg", run_dir / "timeline.trace.json"]
+    notes = [_write(path, comparison, required=output is not None) for path in wanted]
+    if json_output:
+        typer.echo(json.dumps(as_json(comparison), indent=1))
+        return
+    show(comparison, Console(highlight=False))
+    for note in notes:
+        typer.echo(note)
+
+
+def _step(
+    recorded: tuple[tuple[MeasuredStep, ...], ...], number: int | None, run_dir: Path
+) -> tuple[MeasuredStep, ...]:
+    """All replicas of the wanted step."""
+    numbers = [replicas[0].step for replicas in recorded]
+    if number is None:
+        return recorded[-1]
+    if number not in numbers:
+        raise ConfigError(f"step: {number} was not recorded in {run_dir}; recorded: {', '.join(map(str, numbers))}")
+    return recorded[numbers.index(number)]
+
+
+def _write(path: Path, comparison: Comparison, *, required: bool) -> str:
+    """Write a picture or a trace; what to say of it. One that is too large is an error only if it was asked for."""
+    try:
+        text = _svg(comparison) if path.suffix == ".svg" else _trace(comparison)
+    except ValueError as error:
+        if required:
+            raise ConfigError(f"output: {path}: {error}") from error
+        return f"not written: {path}: {error}"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"output: {path}: cannot be written: {error.strerror}") from error
+    return f"wrote {path}" + ("" if path.suffix == ".svg" else ", to be opened in ui.perfetto.dev")
+
+
+def _svg(comparison: Comparison) -> str:
+    measured, predicted = comparison.measured[0], comparison.predicted[0]
+    stages = stages_to_draw(measured.schedule.num_stages)
+    return render_svg(_named(picture_of(predicted, stages, seconds=True)), picture_of_step(measured, stages))
+
+
+def _trace(comparison: Comparison) -> str:
+    return render_chrome(
+        _named(picture_of(comparison.predicted[0], seconds=True)), trace_of_step(comparison.measured[0])
+    )
+
+
+def _named(picture: Picture) -> Picture:
+    name, _, rest = picture.title.partition(": ")
+    return replace(picture, title=f"{name} predicted: {rest}")

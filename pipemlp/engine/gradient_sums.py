@@ -1,0 +1,184 @@
+"""The sums of gradients over a step: one flat buffer, reduced over the replicas bucket by bucket.
+
+    parameters   0.weight 0.bias | 1.weight 1.bias | ...      in the order of the layers
+    buffer       [----------------------------------------]   a view for each parameter
+    buckets      [--- bucket ---][------- bucket -------]     runs of one virtual stage's parameters
+
+Every product adds into its view in place; the first of a step overwrites it instead, so that nothing is zeroed
+and no temporary has the weight's size. A bucket's reduction starts as soon as its last contribution of the step
+is in. How many that are is counted in the first step, which reduces everything at its end. What autograd computes
+itself, such as the gradients of norms, it adds to the views; where reductions or types ask for it, we do.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+BUCKET_BYTES = 16 * 2**20
+
+
+@dataclass
+class _Bucket:
+    """A run of the flat buffer, with what is still to come in this step."""
+
+    values: Tensor
+    parameters: list[nn.Parameter]
+    missing: int = 0
+    work: dist.Work | None = None
+
+
+@dataclass
+class _Sum:
+    """The gradient of one parameter."""
+
+    view: Tensor
+    bucket: _Bucket
+    count: int = 0
+    expected: int = field(default=-1)
+
+
+class GradientSums:
+    """Takes the gradients of a step's micro-batches and sums them up, over the replicas too.
+
+    Args:
+        flat: the buffer, 1-D, in the type of the sums, for all parameters one after the other.
+        runs: the parameters in that order, a list for each virtual stage.
+        products: those whose gradients come by `add_product` and the like; autograd computes the others.
+        group: the replicas of this stage; None for a single one.
+    """
+
+    def __init__(
+        self,
+        flat: Tensor,
+        runs: Sequence[Sequence[nn.Parameter]],
+        products: Collection[nn.Parameter],
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
+        self._group = group
+        self._left_to_autograd: list[tuple[nn.Parameter, Tensor]] = []
+        self._sums: dict[nn.Parameter, _Sum] = {}
+        self._buckets: list[_Bucket] = []
+        start = 0
+        for run in runs:
+            for members in _bucketed(run, BUCKET_BYTES // flat.element_size()):
+                size = sum(parameter.numel() for parameter in members)
+                bucket = _Bucket(flat[start : start + size], members)
+                self._buckets.append(bucket)
+                for parameter in members:
+                    view = flat[start : start + parameter.numel()].view(parameter.shape)
+                    self._sums[parameter] = _Sum(view, bucket)
+                    start += parameter.numel()
+                    if parameter in products:
+                        continue
+                    if group is None and parameter.dtype == flat.dtype:
+                        self._left_to_autograd.append((parameter, view))
+                    else:
+                        parameter.register_post_accumulate_grad_hook(self._absorb)
+
+    def begin(self) -> None:
+        """A step starts: nothing is summed up yet."""
+        for own in self._sums.values():
+            own.count = 0
+        for bucket in self._buckets:
+            bucket.missing = sum(self._sums[parameter].expected for parameter in bucket.parameters)
+        for parameter, view in self._left_to_autograd:
+            parameter.grad = view.zero_()
+
+    def add_product(self, weight: nn.Parameter, gradient: Tensor, x: Tensor) -> None:
+        """weight.grad += gradient' x, for gradient [..., out] and x [..., in]."""
+        own = self._sums[weight]
+        if gradient.dim() != 2:
+            gradient, x = gradient.flatten(end_dim=-2), x.flatten(end_dim=-2)
+        if own.view.dtype == gradient.dtype:
+            if own.count:
+                own.view.addmm_(gradient.t(), x)
+            else:
+                torch.mm(gradient.t(), x, out=own.view)
+        elif own.view.is_cuda:  # the products' own type goes in, the sum's comes out
+            beta = 1 if own.count else 0
+            torch.addmm(own.view, gradient.t(), x, out_dtype=own.view.dtype, beta=beta, out=own.view)
+        else:
+            own.view.addmm_(gradient.t().to(own.view.dtype), x.to(own.view.dtype), beta=1 if own.count else 0)
+        self._added(own)
+
+    def add_column_sums(self, bias: nn.Parameter, gradient: Tensor) -> None:
+        """bias.grad += the sum of gradient [..., out] over all but its last dimension."""
+        own = self._sums[bias]
+        if gradient.dim() != 2:
+            gradient = gradient.flatten(end_dim=-2)
+        self._add(own, gradient.sum(0, dtype=own.view.dtype))
+
+    def add_rows(self, table: nn.Parameter, indices: Tensor, gradient: Tensor) -> None:
+        """table.grad[indices[i]] += gradient[i]."""
+        own = self._sums[table]
+        if not own.count:
+            own.view.zero_()
+        width = gradient.shape[-1]
+        own.view.index_add_(0, indices.flatten(), gradient.reshape(-1, width).to(own.view.dtype))
+        self._added(own)
+
+    def _absorb(self, parameter: nn.Parameter) -> None:
+        """Add what autograd has computed."""
+        if parameter.grad is not None:
+            self._add(self._sums[parameter], parameter.grad)
+            parameter.grad = None
+
+    def _add(self, own: _Sum, gradient: Tensor) -> None:
+        if own.count:
+            own.view.add_(gradient)
+        else:
+            own.view.copy_(gradient)
+        self._added(own)
+
+    def _added(self, own: _Sum) -> None:
+        own.count += 1
+        bucket = own.bucket
+        bucket.missing -= 1
+        if bucket.missing == 0:
+            self._reduce(bucket)
+
+    def _reduce(self, bucket: _Bucket) -> None:
+        if self._group is not None:
+            bucket.work = dist.all_reduce(bucket.values, group=self._group, async_op=True)
+
+    def finish(self) -> Iterable[tuple[nn.Parameter, Tensor]]:
+        """Wait for the reductions; every parameter with the sum of its gradients over micro-batches and replicas.
+
+        Raises:
+            RuntimeError: if a module computed its gradients another number of times than in the first step.
+        """
+        for bucket in self._buckets:
+            for parameter in bucket.parameters:
+                own = self._sums[parameter]
+                if own.expected not in (-1, own.count):
+                    raise RuntimeError(
+                        f"a parameter of shape {tuple(parameter.shape)} had {own.count} gradients in this step and "
+                        f"{own.expected} in the first; a block must use its parameters equally often in every step"
+                    )
+                own.expected = own.count
+                if not own.count and parameter.grad is None:
+                    own.view.zero_()
+            if bucket.work is None:
+                self._reduce(bucket)
+        for bucket in self._buckets:
+            if bucket.work is not None:
+                bucket.work.wait()
+                bucket.work = None
+        return [(parameter, own.view) for parameter, own in self._sums.items()]
+
+
+def _bucketed(parameters: Sequence[nn.Parameter], num_values: int) -> Iterable[list[nn.Parameter]]:
+    """Runs of at most `num_values`, or of a single parameter."""
+    members: list[nn.Parameter] = []
+    size = 0
+    for parameter in parameters:
+        if members and size + parameter.numel() > num_values:
+            yield members
+            members, size = [], 0
+        members.append(parameter)
+        size += parameter.numel()
+    if members:
+        yield members

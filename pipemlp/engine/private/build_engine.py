@@ -1,0 +1,30 @@
+"""DeepSpeed's PipelineEngine without its schedules: it owns the optimizer, its shards and its precision."""
+
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.runtime.config import DeepSpeedConfig
+from deepspeed.runtime.pipe.engine import PipelineEngine
+
+from pipemlp.engine.private.stage_module import StageModule
+
+
+def build_engine(module: StageModule, optimizer: torch.optim.Optimizer, config: dict[str, Any]) -> PipelineEngine:
+    """What `deepspeed.initialize` builds for a pipeline, which would choose the class by itself."""
+    settings = DeepSpeedConfig(config, module.mpu())
+    deepspeed.set_optimizer_flags(settings, module)
+    return PipelineEngine(
+        args=None,
+        model=module,
+        optimizer=optimizer,
+        mpu=module.mpu(),
+        dist_init_required=False,
+        config=config,
+        config_class=settings,
+    )
+
+
+def take_step(engine: PipelineEngine) -> None:
+    """Clip, let the optimizer take its step, and clear the gradients."""
+    engine._exec_optimizer_step()

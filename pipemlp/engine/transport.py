@@ -1,0 +1,146 @@
+"""Tensors from stage to stage: every directed link is first-in first-out, and nothing is tagged.
+
+On NCCL each directed link has a communicator, and so a stream, of its own. On one shared by both directions a send
+could stand before the receive that its peer's send waits for. Communicators are made, with a first message, before
+the first step: made at the first use, the maker would wait for its peer in the middle of a program.
+
+Sends do not hold up the sender. Their tensors are let go when they are done; gloo says so only to those who wait, and
+is asked one action later, when the receiver has long been ready. In strict mode, for tests on gloo, a send holds up
+its rank until the receive is posted, which is the least that any link promises (see schedule/lower.py).
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipemlp.schedule.action import Action
+
+Link = tuple[int, int]
+"""Sender and receiver, as global ranks."""
+
+
+class PeerLostError(RuntimeError):
+    """A message did not come, or could not be sent: its peer is gone, or stopped answering."""
+
+
+Result = TypeVar("Result")
+
+
+def wait_for(awaited: Action, rank: int, wait: Callable[[], Result]) -> Result:
+    """Wait for what the action of a global rank brings about, or ask for it.
+
+    Raises:
+        PeerLostError: naming both, if it does not come.
+    """
+    try:
+        return wait()
+    except RuntimeError as error:
+        raise PeerLostError(f"waited for {awaited} of rank {rank}, which left or stopped answering") from error
+
+
+class Arrival:
+    """A receive that was posted, for what the action of another rank makes."""
+
+    def __init__(self, tensor: Tensor, work: dist.Work, awaited: Action, sender: int) -> None:
+        self._tensor = tensor
+        self._work = work
+        self._awaited = awaited
+        self._sender = sender
+
+    def wait(self) -> Tensor:
+        """The tensor, once it is here (on a GPU: once its stream has it)."""
+        wait_for(self._awaited, self._sender, self._work.wait)
+        return self._tensor
+
+
+@dataclass
+class _Sending:
+    """A tensor on its way to the action that another rank must have come to, and whom to tell when it has gone."""
+
+    work: dist.Work
+    tensor: Tensor
+    awaited: Action
+    receiver: int
+    done: Callable[[], None]
+
+    def finish(self) -> None:
+        wait_for(self.awaited, self.receiver, self.work.wait)
+        self.done()
+
+
+class Transport:
+    """The links of this rank.
+
+    Args:
+        links: all directed links of the job, in the same order on every rank.
+        device: where tensors are.
+        strict: promise no more than the weakest link does; gloo only.
+    """
+
+    def __init__(self, links: Collection[Link], device: torch.device, *, strict: bool = False) -> None:
+        self._rank = dist.get_rank()
+        self._strict = strict
+        self._sending: deque[_Sending] = deque()
+        self._told: deque[_Sending] = deque()
+        self._asks = device.type == "cuda"
+        self._groups = {link: dist.new_group(list(link)) if self._asks else dist.group.WORLD for link in links}
+        self._tokens = dist.new_group(list(range(dist.get_world_size()))) if strict else None
+        for link in links:
+            self._first_message(link, device)
+
+    def _first_message(self, link: Link, device: torch.device) -> None:
+        sender, receiver = link
+        greeting = torch.zeros(1, device=device)
+        if self._rank == sender:
+            dist.send(greeting, receiver, group=self._groups[link])
+        elif self._rank == receiver:
+            dist.recv(greeting, sender, group=self._groups[link])
+
+    def send(self, tensor: Tensor, receiver: int, awaited: Action, done: Callable[[], None]) -> None:
+        """Send to a global rank.
+
+        Args:
+            tensor: what to send.
+            receiver: a global rank.
+            awaited: its action that makes it ready.
+            done: called when the tensor is let go.
+        """
+        if self._strict:
+            token = torch.zeros(1)
+            wait_for(awaited, receiver, lambda: dist.recv(token, receiver, group=self._tokens))
+        group = self._groups[self._rank, receiver]
+        work = wait_for(awaited, receiver, lambda: dist.isend(tensor, receiver, group=group))
+        assert work is not None
+        self._sending.append(_Sending(work, tensor, awaited, receiver, done))
+
+    def receive(self, tensor: Tensor, sender: int, awaited: Action) -> Arrival:
+        """Get ready to receive into `tensor` what an action of a global rank makes."""
+        group = self._groups[sender, self._rank]
+        work = wait_for(awaited, sender, lambda: dist.irecv(tensor, sender, group=group))
+        assert work is not None
+        if self._strict:
+            token = torch.zeros(1)
+            ready = dist.isend(token, sender, group=self._tokens)
+            assert ready is not None
+            self._told.append(_Sending(ready, token, awaited, sender, lambda: None))
+        return Arrival(tensor, work, awaited, sender)
+
+    def let_go(self) -> None:
+        """After an action: forget the tensors whose sends are done."""
+        if self._asks:
+            while self._sending and self._sending[0].work.is_completed():
+                self._sending.popleft().done()
+            return
+        while self._sending:  # all from before the action that has just ended
+            self._sending.popleft().finish()
+
+    def finish(self) -> None:
+        """Wait until everything is sent."""
+        for sending in (self._sending, self._told):
+            while sending:
+                sending.popleft().finish()
