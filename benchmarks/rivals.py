@@ -1,9 +1,9 @@
 """The competitors: our training loop as the product runs it, and the loops one would write without it.
 
-All of them train the same model from the same weights. The bare loop runs the same pipeline and DDP the same
-modules, our hashed dropout included; the stock and the plain loop have torch's dropout and loss instead. Batches
-are a list in memory (DDP, which is compared on equal terms, reads ahead with our loader). Rivals write no records
-and show nothing.
+All of them train the same model from the same weights. The bare loop and DDP run the same modules, our hashed
+dropout included, the bare loop by DeepSpeed's own schedule; the stock and the plain loop have torch's dropout and
+loss instead. Batches are a list in memory (DDP, which is compared on equal terms, reads ahead with our loader).
+Rivals write no records and show nothing.
 """
 
 import io
@@ -31,6 +31,7 @@ from pipemlp.model.whole import build_model
 from pipemlp.planning.budget import Budget
 from pipemlp.training.batches import BatchLoader
 from pipemlp.training.preparation import Preparation
+from pipemlp.training.timeline import TimelineRecorder
 from pipemlp.training.trainer import Trainer
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
 from pipemlp.training.worker import build_pipeline, weighted_loss
@@ -78,7 +79,9 @@ class Ours:
         self._watcher = SilentWatcher()
         if dist.get_rank() == 0:
             self._watcher = FirstRankWatcher(self._run_dir, preparation, io.StringIO())
-        self._trainer = Trainer(preparation, self._pipeline, self._loader, CPU, self._watcher)
+        every = preparation.config.logging.timeline_every_steps
+        timeline = TimelineRecorder(self._run_dir, self._pipeline, every)
+        self._trainer = Trainer(preparation, self._pipeline, self._loader, CPU, self._watcher, timeline)
 
     def train(self) -> None:
         """The whole of `Trainer.run`; with no rows held out it evaluates nothing."""
@@ -126,13 +129,44 @@ def kept_micro_batches(preparation: Preparation) -> list[list[tuple[torch.Tensor
     ]
 
 
+class KeyedLayer(nn.Module):
+    """One of our layers where DeepSpeed calls with the input alone: it counts the micro-batches for its dropout."""
+
+    def __init__(self, layer: nn.Module, preparation: Preparation) -> None:
+        super().__init__()
+        self.layer = layer
+        self._seed = preparation.config.run.seed
+        self._plan = preparation.plan
+        self._count = 0
+
+    def forward(self, x: object) -> torch.Tensor:
+        """The layer's output in training."""
+        step, micro_batch = divmod(self._count, self._plan.num_micro_batches)
+        self._count += 1
+        return self.layer(x, DropoutKey(self._seed, step, micro_batch * self._plan.micro_batch_rows))
+
+
 class Bare:
-    """DeepSpeed's `train_batch` in a loop, on the same pipeline and batches in memory."""
+    """DeepSpeed's own schedule and `train_batch` in a loop, on our layers, our loss, and batches in memory."""
 
     def __init__(self, preparation: Preparation, folder: Path) -> None:
-        self._pipeline = build_pipeline(preparation)
+        config, plan = preparation.config, preparation.plan
+        layers = [build_layer(layer, config.run.seed) for layer in preparation.layers]
+        module = PipelineModule(
+            layers=[KeyedLayer(layer, preparation) for layer in layers],
+            topology=PipeDataParallelTopology(num_pp=plan.num_stages, num_dp=plan.num_replicas),
+            loss_fn=weighted_loss(config),
+            partition_method="uniform",
+        )
+        assert tuple(module.parts) == plan.boundaries, (module.parts, plan.boundaries)
+        self._engine, _, _, _ = deepspeed.initialize(
+            model=module,
+            optimizer=build_optimizer(config.optimizer, module.parameters()),
+            config=deepspeed_config(plan, clip_norm=config.training.clip_norm, precision=config.precision),
+            dist_init_required=False,
+        )
         budget = preparation.budget
-        num_full = preparation.data.shape.num_rows[0] // preparation.config.training.global_batch_size
+        num_full = preparation.data.shape.num_rows[0] // config.training.global_batch_size
         steps = [divmod(step, budget.steps_per_epoch) for step in range(min(num_full, NUM_KEPT_BATCHES))]
         self._batches = cycle([list(batch) for batch in loader_of(preparation).training_batches(steps)])
 
@@ -142,9 +176,8 @@ class Bare:
 
     def train(self) -> None:
         """The bare loop."""
-        for step, batch in enumerate(islice(self._batches, self._num_steps)):
-            self._pipeline.module.begin_batch(step)
-            self._loss = self._pipeline.engine.train_batch(data_iter=iter(batch))
+        for batch in islice(self._batches, self._num_steps):
+            self._loss = self._engine.train_batch(data_iter=iter(batch))
 
     def end(self) -> float:
         """The last loss."""
