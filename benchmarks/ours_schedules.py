@@ -63,18 +63,15 @@ class Ours:
         given: list[Any] = [(inputs, (target, weight)) for inputs, target in workload.micro_batches()]
         self._micro_batches = given if place.reads_inputs or place.computes_loss else []
         self._num_steps = 0
-        self._loss: Tensor | None = None
 
     def step(self) -> None:
-        """As in training, and the loss is shared at every step, as DeepSpeed does."""
-        self._loss = self.pipeline.train_batch(
-            self._micro_batches, step=self._num_steps, learning_rate=LEARNING_RATE, share_loss=True
-        )
+        """As in training, where a loss is shared when it is logged; DeepSpeed shares it at every step."""
+        self.pipeline.train_batch(self._micro_batches, step=self._num_steps, learning_rate=LEARNING_RATE)
         self._num_steps += 1
 
     def last_loss(self) -> float | None:
-        """As every rank was told."""
-        return None if self._loss is None else float(self._loss)
+        """Asked between steps, of all ranks."""
+        return float(self.pipeline.batch_loss())
 
     def kept_between_steps(self) -> Sequence[Tensor]:
         """The module's own, and the sums of gradients."""

@@ -43,8 +43,8 @@ def by_pipeline(config: dict) -> Steps:
     loader = BatchLoader(run.data, run.plan, pipeline.place, seed=run.config.run.seed, device=torch.device("cpu"))
     result = Steps()
     for step, batch in enumerate(loader.training_batches(_steps(run))):
-        value = pipeline.train_batch(batch, step=step, learning_rate=run.config.optimizer.lr)
-        result.losses.append(float(value))
+        pipeline.train_batch(batch, step=step, learning_rate=run.config.optimizer.lr)
+        result.losses.append(float(pipeline.batch_loss()))
         tensors = pipeline.layer_tensors().items()
         result.parameters.append({f"{i}.{n}": t.clone() for i, layer in tensors for n, t in layer.items()})
     return result

@@ -181,8 +181,8 @@ def pipeline_trace(case: Case) -> Trace:
     trace = Trace([], {}, {}, None)
     for step in range(NUM_STEPS):
         _keep_gradients(pipeline, trace, step)
-        loss = pipeline.train_batch(iter(micro_batches(case, plan, step)), step=step, learning_rate=_lr(case))
-        trace.losses.append(float(loss))
+        pipeline.train_batch(iter(micro_batches(case, plan, step)), step=step, learning_rate=_lr(case))
+        trace.losses.append(float(pipeline.batch_loss()))
     trace.parameters = _named(pipeline)
     outputs = pipeline.predict_batch(*_evaluation(case))
     trace.outputs = torch.cat(outputs) if outputs else None

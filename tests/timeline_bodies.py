@@ -20,7 +20,7 @@ def record_steps(config: dict, folder: str, every_steps: int, num_steps: int) ->
     path, seen, steps = Path(folder) / "timeline.json", "", []
     for step, batch in enumerate(loader.training_batches((0, step) for step in range(num_steps))):
         recorder.before(step + 1)
-        pipeline.train_batch(batch, step=step, learning_rate=0.01, share_loss=False)
+        pipeline.train_batch(batch, step=step, learning_rate=0.01)
         recorder.after(step + 1)
         text = path.read_text() if path.exists() else ""
         steps += [step + 1] * (text != seen)

@@ -81,7 +81,7 @@ class Executor:
     sums: GradientSums
     device: torch.device
     clock: Clock
-    results: dict[int, Tensor] = field(default_factory=dict, init=False)
+    _results: dict[int, Tensor] = field(default_factory=dict, init=False)
     _posted: dict[tuple[str, int, int], Arrival] = field(default_factory=dict, init=False)
     _local: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, init=False)
     _outgoing: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, init=False)
@@ -106,7 +106,6 @@ class Executor:
             PeerLostError: naming the action that was waited for, and the rank that should have done it.
         """
         self._batch = batch
-        self.results = {}
         table, clock, let_go = self._table, self.clock, self.transport.let_go
         for action in program:
             virtual_stage, kind, micro_batch = action
@@ -116,7 +115,8 @@ class Executor:
             if len(kind) == 1:
                 let_go()
         self.transport.finish()
-        return self.results
+        results, self._results = self._results, {}
+        return results
 
     def _forward(self, virtual_stage: int, micro_batch: int) -> None:
         batch, last = self._batch, virtual_stage == self.wiring.last
@@ -128,7 +128,7 @@ class Executor:
             output, kept = self.stages[virtual_stage].forward(x, batch.keys[micro_batch], labels, self.sums)
             self._passes[virtual_stage, micro_batch] = kept
         if last:
-            self.results[micro_batch] = output
+            self._results[micro_batch] = output
         else:
             self._hand_on("F", virtual_stage, virtual_stage + 1, micro_batch, output)
 

@@ -163,16 +163,14 @@ class Pipeline:
         """Global rank of the last virtual stage of replica 0, which knows the metrics."""
         return self._rank_of(self.plan.schedule.depth - 1, 0)
 
-    def train_batch(
-        self, micro_batches: Iterable[MicroBatch], *, step: int, learning_rate: float, share_loss: bool = True
-    ) -> torch.Tensor | None:
-        """One optimizer step over a global batch; returns its loss, a scalar, on every rank.
+    @torch.enable_grad()
+    def train_batch(self, micro_batches: Iterable[MicroBatch], *, step: int, learning_rate: float) -> None:
+        """One optimizer step over a global batch; `batch_loss` then tells its loss.
 
         Args:
             micro_batches: this replica's `num_micro_batches` slices, in order; none where the rank reads nothing.
             step: optimizer steps done so far; dropout depends on it.
             learning_rate: for this step.
-            share_loss: whether the ranks should wait for the loss; otherwise None is returned.
         """
         plan = self.plan
         for group in self.engine.optimizer.param_groups:
@@ -190,14 +188,15 @@ class Pipeline:
         losses = self._executor.run(self._training_program, batch)
         hand_over(self.engine, self._sums.finish())
         take_step(self.engine)
-        return self._shared_loss(losses, share) if share_loss else None
+        self._own_loss = torch.zeros((), device=self.engine.device, dtype=self._loss_dtype)
+        for index in sorted(losses):  # in the order of the micro-batches, whatever the schedule
+            self._own_loss += losses[index] * share
 
-    def _shared_loss(self, losses: dict[int, torch.Tensor], share: float) -> torch.Tensor:
-        """The sum over micro-batches and replicas, in the order of the micro-batches whatever the schedule."""
-        total = torch.zeros((), device=self.engine.device, dtype=self._loss_dtype)
-        for index in sorted(losses):
-            total += losses[index] * share
-        dist.all_reduce(total)
+    def batch_loss(self) -> torch.Tensor:
+        """The loss of the last batch trained, a scalar; on every rank, which all must ask."""
+        total = self._own_loss.clone()
+        if dist.get_world_size() > 1:
+            dist.all_reduce(total)
         return total
 
     @property

@@ -4,15 +4,16 @@ On NCCL each directed link has a communicator, and so a stream, of its own. On o
 could stand before the receive that its peer's send waits for. Communicators are made, with a first message, before
 the first step: made at the first use, the maker would wait for its peer in the middle of a program.
 
-Sends do not hold up the sender. Their tensors are let go when they are done; gloo says so only to those who wait, and
-is asked one action later, when the receiver has long been ready. In strict mode, for tests on gloo, a send holds up
-its rank until the receive is posted, which is the least that any link promises (see schedule/lower.py).
+Messages go straight to the communicator: torch's functions around it check again, at every message, what was settled
+when the link was opened. Sends do not hold up the sender. Their tensors are let go when they are done; gloo says so
+only to those who wait, and is asked one action later, when the receiver has long been ready. In strict mode, for
+tests on gloo, a send holds up its rank until the receive is posted, which is the least that any link promises (see
+schedule/lower.py).
 """
 
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,19 +29,9 @@ class PeerLostError(RuntimeError):
     """A message did not come, or could not be sent: its peer is gone, or stopped answering."""
 
 
-Result = TypeVar("Result")
-
-
-def wait_for(awaited: Action, rank: int, wait: Callable[[], Result]) -> Result:
-    """Wait for what the action of a global rank brings about, or ask for it.
-
-    Raises:
-        PeerLostError: naming both, if it does not come.
-    """
-    try:
-        return wait()
-    except RuntimeError as error:
-        raise PeerLostError(f"waited for {awaited} of rank {rank}, which left or stopped answering") from error
+def _lost(awaited: Action, rank: int) -> PeerLostError:
+    """What to say when an action of a global rank does not come about."""
+    return PeerLostError(f"waited for {awaited} of rank {rank}, which left or stopped answering")
 
 
 class Arrival:
@@ -53,8 +44,15 @@ class Arrival:
         self._sender = sender
 
     def wait(self) -> Tensor:
-        """The tensor, once it is here (on a GPU: once its stream has it)."""
-        wait_for(self._awaited, self._sender, self._work.wait)
+        """The tensor, once it is here (on a GPU: once its stream has it).
+
+        Raises:
+            PeerLostError: if it does not come.
+        """
+        try:
+            self._work.wait()
+        except RuntimeError as error:
+            raise _lost(self._awaited, self._sender) from error
         return self._tensor
 
 
@@ -69,8 +67,19 @@ class _Sending:
     done: Callable[[], None]
 
     def finish(self) -> None:
-        wait_for(self.awaited, self.receiver, self.work.wait)
+        try:
+            self.work.wait()
+        except RuntimeError as error:
+            raise _lost(self.awaited, self.receiver) from error
         self.done()
+
+
+@dataclass(frozen=True)
+class _End:
+    """This rank's end of a link: the communicator, and its peer's rank in it."""
+
+    group: dist.ProcessGroup
+    peer: int
 
 
 class Transport:
@@ -83,23 +92,27 @@ class Transport:
     """
 
     def __init__(self, links: Collection[Link], device: torch.device, *, strict: bool = False) -> None:
-        self._rank = dist.get_rank()
         self._strict = strict
         self._sending: deque[_Sending] = deque()
         self._told: deque[_Sending] = deque()
         self._asks = device.type == "cuda"
-        self._groups = {link: dist.new_group(list(link)) if self._asks else dist.group.WORLD for link in links}
+        self._outward: dict[int, _End] = {}
+        self._inward: dict[int, _End] = {}
         self._tokens = dist.new_group(list(range(dist.get_world_size()))) if strict else None
         for link in links:
-            self._first_message(link, device)
+            self._open(link, device)
 
-    def _first_message(self, link: Link, device: torch.device) -> None:
-        sender, receiver = link
+    def _open(self, link: Link, device: torch.device) -> None:
+        """Make the link's communicator where it has one of its own, and send the first message over it."""
+        group = dist.new_group(list(link)) if self._asks else dist.group.WORLD
+        (sender, receiver), rank = link, dist.get_rank()
         greeting = torch.zeros(1, device=device)
-        if self._rank == sender:
-            dist.send(greeting, receiver, group=self._groups[link])
-        elif self._rank == receiver:
-            dist.recv(greeting, sender, group=self._groups[link])
+        if rank == sender:
+            self._outward[receiver] = _End(group, dist.get_group_rank(group, receiver))
+            dist.send(greeting, receiver, group=group)
+        elif rank == receiver:
+            self._inward[sender] = _End(group, dist.get_group_rank(group, sender))
+            dist.recv(greeting, sender, group=group)
 
     def send(self, tensor: Tensor, receiver: int, awaited: Action, done: Callable[[], None]) -> None:
         """Send to a global rank.
@@ -109,20 +122,30 @@ class Transport:
             receiver: a global rank.
             awaited: its action that makes it ready.
             done: called when the tensor is let go.
+
+        Raises:
+            PeerLostError: if the receiver is gone.
         """
-        if self._strict:
-            token = torch.zeros(1)
-            wait_for(awaited, receiver, lambda: dist.recv(token, receiver, group=self._tokens))
-        group = self._groups[self._rank, receiver]
-        work = wait_for(awaited, receiver, lambda: dist.isend(tensor, receiver, group=group))
-        assert work is not None
+        end = self._outward[receiver]
+        try:
+            if self._strict:
+                dist.recv(torch.zeros(1), receiver, group=self._tokens)
+            work = end.group.send([tensor], end.peer, 0)
+        except RuntimeError as error:
+            raise _lost(awaited, receiver) from error
         self._sending.append(_Sending(work, tensor, awaited, receiver, done))
 
     def receive(self, tensor: Tensor, sender: int, awaited: Action) -> Arrival:
-        """Get ready to receive into `tensor` what an action of a global rank makes."""
-        group = self._groups[sender, self._rank]
-        work = wait_for(awaited, sender, lambda: dist.irecv(tensor, sender, group=group))
-        assert work is not None
+        """Get ready to receive into `tensor` what an action of a global rank makes.
+
+        Raises:
+            PeerLostError: if the sender is gone.
+        """
+        end = self._inward[sender]
+        try:
+            work = end.group.recv([tensor], end.peer, 0)
+        except RuntimeError as error:
+            raise _lost(awaited, sender) from error
         if self._strict:
             token = torch.zeros(1)
             ready = dist.isend(token, sender, group=self._tokens)

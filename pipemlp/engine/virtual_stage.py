@@ -91,7 +91,7 @@ class MicroBatchPass:
             if self._stage.recompute == 0:
                 x = self._with_graph(segment)
             else:
-                with torch.no_grad(), self._products.forward():
+                with torch.no_grad(), self._products:
                     x = self._stage.end_of(stop, self._stage.run(x, start, stop, self._key), self._labels)
         return x
 
@@ -99,7 +99,7 @@ class MicroBatchPass:
         """Run a segment under autograd; its root is noted, its result left without a graph."""
         if isinstance(segment.entered, Tensor):
             segment.entered = segment.entered.detach().requires_grad_()
-        with torch.enable_grad(), self._products.forward():
+        with self._products:
             result = self._stage.run(segment.entered, segment.start, segment.stop, self._key)
             result = self._stage.end_of(segment.stop, result, self._labels)
         segment.end = get_gradient_edge(result)

@@ -10,8 +10,7 @@ layers are ordinary torch modules. `SplitLinear` and `SplitEmbedding` do so; blo
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -36,7 +35,7 @@ class GradientSums(Protocol):
 
 
 class Pass:
-    """One micro-batch on its way through a virtual stage and back.
+    """One micro-batch on its way through a virtual stage and back; `with` it around the forward, layers find it.
 
     Args:
         sums: takes the weight gradients.
@@ -51,18 +50,17 @@ class Pass:
         self._sums = sums
         self._keeps_products = keeps_products
         self._products: deque[Tensor] = deque()
+        self._outer: Pass | None = None
         self.defers = False
         self._later: list[Task] = []
 
-    @contextmanager
-    def forward(self) -> Iterator[None]:
-        """Within it, layers find this pass."""
+    def __enter__(self) -> None:
         global _current
-        outer, _current = _current, self
-        try:
-            yield
-        finally:
-            _current = outer
+        self._outer, _current = _current, self
+
+    def __exit__(self, *error: object) -> None:
+        global _current
+        _current, self._outer = self._outer, None
 
     def weight_gradient(self, task: Task) -> None:
         """Run `task`, which adds to a sum of gradients, now or when the schedule says so."""

@@ -12,9 +12,11 @@ from pipemlp.planning.memory import MemoryEstimate, estimate_memory
 from pipemlp.planning.partition import boundaries_for
 from pipemlp.planning.recompute import Recompute
 from pipemlp.schedule.costs import Costs, uniform_costs
-from pipemlp.schedule.methods import make_schedule
+from pipemlp.schedule.methods import make_schedule, method_of
 from pipemlp.schedule.schedule import Schedule
 from pipemlp.schedule.simulate import simulate
+from pipemlp.schedule.zb_h1 import zb_h1
+from pipemlp.schedule.zb_v import zb_v
 
 Layer = TypeVar("Layer")
 
@@ -94,22 +96,10 @@ def make_plan(config: RunConfig, layers: Sequence[LayerDescription], own: Schedu
         ValueError: if the model cannot be cut as asked, or the schedule cannot have these sizes.
     """
     parallel = config.parallel
-    num_micro_batches = int(parallel.micro_batches)
-    rows = config.training.global_batch_size // (parallel.data_parallel * num_micro_batches)
     num_virtual_stages = int(parallel.virtual_stages)
     boundaries = boundaries_for(parallel.partition, layers, parallel.stages, num_virtual_stages)
-    recompute: Recompute = 0 if parallel.recompute == "none" else parallel.recompute
-    costs = analytic_costs(
-        layers,
-        boundaries,
-        micro_batch_rows=rows,
-        value_bytes=2 if config.precision == "bf16" else 4,
-        recompute=recompute,
-    )
-    schedule = own
-    if schedule is None:
-        sizes = parallel.stages, num_micro_batches, num_virtual_stages
-        schedule = make_schedule(parallel.schedule, *sizes, costs=costs)
+    costs = _costs(config, layers, boundaries)
+    schedule = own or _schedule(config, costs)
     runs = [layers[start:stop] for start, stop in zip(boundaries, boundaries[1:], strict=False)]
     held = [[runs[s] for s in schedule.virtual_stages_of(stage)] for stage in range(schedule.num_stages)]
     peaks = simulate(schedule, costs).peak_bytes
@@ -120,9 +110,9 @@ def make_plan(config: RunConfig, layers: Sequence[LayerDescription], own: Schedu
         boundaries=boundaries,
         schedule=schedule,
         num_replicas=parallel.data_parallel,
-        micro_batch_rows=rows,
+        micro_batch_rows=_micro_batch_rows(config),
         zero_stage=parallel.zero_stage,
-        recompute=recompute,
+        recompute=_recompute(config),
         costs=costs,
         num_parameters=tuple(sum(layer.num_parameters for run in own for layer in run) for own in held),
         bubble_fraction=simulate(schedule, uniform_costs(parallel.stages, num_virtual_stages)).bubble_fraction,
@@ -130,14 +120,48 @@ def make_plan(config: RunConfig, layers: Sequence[LayerDescription], own: Schedu
             estimate_memory(
                 own,
                 peak_bytes=peak,
-                micro_batch_rows=rows,
-                num_micro_batches=num_micro_batches,
+                micro_batch_rows=_micro_batch_rows(config),
+                num_micro_batches=schedule.num_micro_batches,
                 optimizer=optimizer,
                 precision=config.precision,
                 zero_stage=parallel.zero_stage,
                 num_replicas=parallel.data_parallel,
-                recompute=recompute,
+                recompute=_recompute(config),
             )
             for own, peak in zip(held, peaks, strict=True)
         ),
     )
+
+
+def _micro_batch_rows(config: RunConfig) -> int:
+    parallel = config.parallel
+    return config.training.global_batch_size // (parallel.data_parallel * int(parallel.micro_batches))
+
+
+def _recompute(config: RunConfig) -> Recompute:
+    return 0 if config.parallel.recompute == "none" else config.parallel.recompute
+
+
+def _costs(config: RunConfig, layers: Sequence[LayerDescription], boundaries: Sequence[int]) -> Costs:
+    return analytic_costs(
+        layers,
+        boundaries,
+        micro_batch_rows=_micro_batch_rows(config),
+        value_bytes=2 if config.precision == "bf16" else 4,
+        recompute=_recompute(config),
+    )
+
+
+def _schedule(config: RunConfig, costs: Costs) -> Schedule:
+    """The schedule of the configured name; zb-auto may hold what zb-h1, or zb-v, holds on its fullest stage.
+
+    Without a cap it would hold every micro-batch wherever that saves a moment.
+    """
+    parallel = config.parallel
+    name, num_virtual_stages = parallel.schedule, int(parallel.virtual_stages)
+    sizes = parallel.stages, int(parallel.micro_batches)
+    if method_of(name).make is not None:
+        return make_schedule(name, *sizes, num_virtual_stages)
+    usual = zb_h1(*sizes) if num_virtual_stages == 1 else zb_v(*sizes)
+    cap = max(simulate(usual, costs).peak_bytes)
+    return make_schedule(name, *sizes, num_virtual_stages, costs=costs, memory_cap=cap)

@@ -90,9 +90,9 @@ def zb_auto(
         num_stages, num_micro_batches, num_virtual_stages: sizes.
         costs: of the virtual stages.
         memory_cap: bytes that a stage may hold, as `Simulation.peak_bytes` counts them; one for all, or one each.
-        placement: a loop for one virtual stage per stage, else a V, if not given.
-        named_candidates: whether the named schedules of the same placement take part. The result is then never
-            slower than those of them that hold the cap.
+        placement: the better one, if not given.
+        named_candidates: whether the named schedules of these sizes take part. The result is then never slower than
+            those of them that hold the cap; if a placement is given, than those of that placement.
 
     Raises:
         ValueError: if a size is below 1, the costs are for other sizes, or no order holds the cap: it says the
@@ -101,16 +101,24 @@ def zb_auto(
     check_sizes(num_stages, num_micro_batches, num_virtual_stages)
     check_costs(costs, num_stages * num_virtual_stages)
     sizes = num_stages, num_micro_batches, num_virtual_stages
-    placement = placement or ("loop" if num_virtual_stages == 1 else "v")
     caps = _caps(num_stages, memory_cap)
-    slowest = simulate(one_at_a_time(*sizes, placement), costs)
-    _check_caps(caps, slowest.peak_bytes)
-    known = [simulate(schedule, costs) for schedule in _named(*sizes, placement)] if named_candidates else []
+    placements: tuple[Placement, ...] = ("loop",) if num_virtual_stages == 1 else ("v", "loop")
+    one_by_one = [simulate(one_at_a_time(*sizes, each), costs) for each in ((placement,) if placement else placements)]
+    _check_caps(caps, one_by_one)
+    found = [_best_of(slowest, costs, caps, named_candidates) for slowest in one_by_one if _fits(slowest, caps)]
+    return replace(min(found, key=lambda each: each.makespan).schedule, name="zb-auto")
+
+
+def _best_of(slowest: Simulation, costs: Costs, caps: tuple[float, ...], named_candidates: bool) -> Simulation:
+    """The fastest order found with the placement of `slowest`, which holds the caps."""
+    schedule, placement = slowest.schedule, slowest.schedule.placement
+    sizes = schedule.num_stages, schedule.num_micro_batches, schedule.num_virtual_stages
+    known = [simulate(each, costs) for each in _named(*sizes, placement)] if named_candidates else []
     fitting = sorted((each for each in known if _fits(each, caps)), key=lambda each: each.makespan)
     starts = [to_order(each.schedule, each.makespan) for each in fitting[:1]]
-    found = _search(make_problem(*sizes, placement, costs, caps), costs, starts)
+    found = _search(make_problem(*sizes, placement, costs, caps), costs, caps, starts)
     best = min([*fitting[:1], *found, slowest], key=lambda each: each.makespan)
-    return replace(best.schedule, name="zb-auto", placement=placement)
+    return replace(best, schedule=replace(best.schedule, placement=placement))
 
 
 def _caps(num_stages: int, memory_cap: float | Sequence[float] | None) -> tuple[float, ...]:
@@ -123,16 +131,17 @@ def _caps(num_stages: int, memory_cap: float | Sequence[float] | None) -> tuple[
     return (memory_cap,) * num_stages
 
 
-def _check_caps(caps: Sequence[float], needed: Sequence[float]) -> None:
-    """Refuse caps under which not even one micro-batch at a time can run."""
-    short = [stage for stage, cap in enumerate(caps) if needed[stage] > cap * (1 + CLOSE)]
-    if not short:
+def _check_caps(caps: Sequence[float], one_by_one: Sequence[Simulation]) -> None:
+    """Refuse caps under which not even one micro-batch at a time can run, with any of the placements."""
+    if any(_fits(each, caps) for each in one_by_one):
         return
+    needed = min((each.peak_bytes for each in one_by_one), key=max)
+    short = next(stage for stage, cap in enumerate(caps) if needed[stage] > cap * (1 + CLOSE))
     if len(set(caps)) == 1:
         smallest = f"the smallest that one does is {max(needed):.12g}"
     else:
         smallest = "the smallest that one does are " + ", ".join(f"{size:.12g}" for size in needed)
-    raise ValueError(f"no order holds a memory cap of {caps[short[0]]:.12g} on stage {short[0]}; {smallest}")
+    raise ValueError(f"no order holds a memory cap of {caps[short]:.12g} on stage {short}; {smallest}")
 
 
 def _named(num_stages: int, num_micro_batches: int, num_virtual_stages: int, placement: Placement) -> list[Schedule]:
@@ -149,14 +158,15 @@ def _fits(simulation: Simulation, caps: Sequence[float]) -> bool:
     return all(peak <= cap * (1 + CLOSE) for peak, cap in zip(simulation.peak_bytes, caps, strict=True))
 
 
-def _search(problem: Problem, costs: Costs, starts: list[Order]) -> list[Simulation]:
+def _search(problem: Problem, costs: Costs, caps: Sequence[float], starts: list[Order]) -> list[Simulation]:
     """The fastest order found that holds the caps, transfers included, if any does.
 
-    The searches count no transfers. Where those lift the best order above a cap, the next search may only use what
-    that order used, less what it had too much.
+    The searches count no transfers, and a tensor between two virtual stages of one stage twice. Where transfers lift
+    the best order above a cap, the next search may only use what that order used, less what it had too much.
     """
     least = [sum(problem.kept[v] for v in held) for held in problem.held]
-    caps, without_transfers = problem.cap, replace(costs, hop_bytes=(0.0,) * len(costs.hop_bytes), shared_bytes=())
+    problem = replace(problem, cap=tuple(map(max, caps, least)))
+    without_transfers = replace(costs, hop_bytes=(0.0,) * len(costs.hop_bytes), shared_bytes=())
     for _ in range(ATTEMPTS):
         orders = sorted(_orders(problem, costs, starts), key=lambda order: order.makespan)
         simulations = [simulate(to_schedule(problem, order, "zb-auto"), costs) for order in orders]

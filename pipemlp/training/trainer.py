@@ -114,15 +114,15 @@ class Trainer:
         done = step + 1
         record = done % self._config.logging.every_steps == 0 or done == 1 or done == self._budget.num_steps
         self._timeline.before(done)
-        loss = self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate, share_loss=record)
+        self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate)
         self._timeline.after(done)
         self._num_samples += self._rows_of(step)
-        if loss is not None:
-            value = float(loss)
+        if record:
+            value = float(self._pipeline.batch_loss())
             if not math.isfinite(value):
                 raise RunFailedError(f"the training loss is {value} at step {done}; {self._remedy()}")
         self._training_seconds += time.perf_counter() - started
-        if loss is not None:
+        if record:
             self._watcher.step(done, value, rate, self._num_samples / self._training_seconds)
 
     def _remedy(self) -> str:
