@@ -300,10 +300,12 @@ def test_a_large_case_gets_fewer_rules():
     assert simulate(schedule, costs).makespan <= simulate(zb_v(16, 128), costs).makespan
 
 
-def test_a_tensor_that_stays_on_its_stage_is_there_once():
-    """The caps that one micro-batch at a time just holds leave the list scheduler no room for counting it twice."""
-    costs = replace(uniform_costs(2, 2), hop_bytes=(0.4,) * 3, shared_bytes=(0.4,) * 3)
+def test_a_tensor_counted_in_two_places_is_there_once():
+    """A cap that one micro-batch at a time just holds, and that is less than its virtual stages keep added up."""
+    kept, crossing = (2.0, 130.0, 130.0, 4.0), (2.0, 128.0, 2.0)
+    costs = replace(uniform_costs(2, 2), kept_bytes=kept, pending_bytes=kept, hop_bytes=crossing, shared_bytes=crossing)
     needed = simulate(one_at_a_time(2, 3, 2, "v"), costs).peak_bytes
+    assert needed[1] < kept[1] + kept[2]
     schedule = zb_auto(2, 3, 2, costs, needed, placement="v")
     check(schedule)
     assert all(peak <= cap * (1 + 1e-9) for peak, cap in zip(simulate(schedule, costs).peak_bytes, needed, strict=True))
