@@ -22,7 +22,7 @@ from pipemlp.schedule.action import Action
 from pipemlp.schedule.costs import Costs
 from pipemlp.schedule.schedule import Schedule
 
-NUM_STEPS = 6
+NUM_STEPS = 12
 NUM_WARM_UP = 2
 COMPUTED = ("F", "I", "W")
 SCHEDULES = {1: "zb-h1", 2: "zb-v"}
@@ -90,10 +90,11 @@ def calibrate(num_stages: int, message_bytes: int) -> Calibration:
 def calibration_of(runs: dict[int, list[list[RankStep]]]) -> Calibration:
     """From the steps of both schedules, by rank."""
     steps = [step for run in runs.values() for step in run]
+    hops = [fmean(hops) for hops in (list(_hops(step)) for step in steps) if hops]
     return Calibration(
         actions={num_virtual: _actions(run) for num_virtual, run in runs.items()},
         overhead={num_virtual: _overhead(run) for num_virtual, run in runs.items()},
-        hop=fmean(hop for step in steps for hop in _hops(step)),
+        hop=median(hops),
         step=median(min(seconds - _span(events) for seconds, events in step) for step in steps),
     )
 
@@ -120,16 +121,23 @@ def _listened(ours: "Ours") -> list[list[RankStep]]:  # type: ignore[name-define
 
 
 def _actions(run: list[list[RankStep]]) -> dict[str, float]:
-    """Mean seconds of each kind, without waiting."""
-    events = [event for step in run for _, own in step for event in own]
-    return {kind: fmean(e.end - e.start - e.waited for e in events if e.action.kind == kind) for kind in COMPUTED}
+    """Seconds of each kind, without waiting: the mean over a step, of the median step."""
+    return {
+        kind: median(
+            fmean(e.end - e.start - e.waited for _, own in step for e in own if e.action.kind == kind) for step in run
+        )
+        for kind in COMPUTED
+    }
 
 
 def _overhead(run: list[list[RankStep]]) -> float:
-    """Seconds per action that are neither an action's own nor spent waiting."""
-    steps = [events for step in run for _, events in step]
-    rest = sum(_span(events) - sum(e.end - e.start for e in _computed(events)) for events in steps)
-    return rest / sum(len(_computed(events)) for events in steps)
+    """Seconds per action that are neither an action's own nor spent waiting, of the median step."""
+    return median(_overhead_of([events for _, events in step]) for step in run)
+
+
+def _overhead_of(step: list[list[Event]]) -> float:
+    rest = sum(_span(events) - sum(e.end - e.start for e in _computed(events)) for events in step)
+    return rest / sum(len(_computed(events)) for events in step)
 
 
 def _computed(events: list[Event]) -> list[Event]:

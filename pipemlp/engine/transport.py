@@ -37,6 +37,8 @@ def _lost(awaited: Action, rank: int) -> PeerLostError:
 class Arrival:
     """A receive that was posted, for what the action of another rank makes."""
 
+    __slots__ = ("_awaited", "_sender", "_tensor", "_work")
+
     def __init__(self, tensor: Tensor, work: dist.Work, awaited: Action, sender: int) -> None:
         self._tensor = tensor
         self._work = work
@@ -56,7 +58,7 @@ class Arrival:
         return self._tensor
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sending:
     """A tensor on its way to the action that another rank must have come to, and whom to tell when it has gone."""
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from pipemlp.engine.private.run_backward import run_backward
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.weight_gradients import GradientSums, Pass
 from pipemlp.planning.recompute import Recompute, group_bounds
@@ -21,7 +22,7 @@ LossFunction = Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]
 Labels = tuple[Tensor, Tensor]
 
 
-@dataclass
+@dataclass(slots=True)
 class _Segment:
     """Layers `start` to `stop` with the tensor that entered them; `end` is the graph's root, where it was kept."""
 
@@ -76,6 +77,8 @@ class VirtualStage:
 class MicroBatchPass:
     """What one micro-batch left on a virtual stage: first for its `B` or `I`, then for its `W`."""
 
+    __slots__ = ("_key", "_labels", "_products", "_segments", "_stage")
+
     def __init__(self, stage: VirtualStage, key: DropoutKey, labels: Labels | None, sums: GradientSums) -> None:
         self._stage = stage
         self._key = key
@@ -112,13 +115,13 @@ class MicroBatchPass:
             gradient: of the output [n, width], or of the loss, a scalar.
         """
         upstream: Tensor | None = gradient
+        self._products.defers = defer
         while self._segments:
             segment = self._segments.pop()
             if segment.end is None:
                 self._with_graph(segment)
-            assert segment.end is not None
-            self._products.defers = defer
-            torch.autograd.backward(segment.end, upstream)
+            assert segment.end is not None and upstream is not None
+            run_backward(segment.end, upstream)
             upstream = None
             if isinstance(segment.entered, Tensor):  # which may wait for a weight gradient, but not with its own
                 upstream, segment.entered.grad = segment.entered.grad, None

@@ -46,6 +46,8 @@ class Pass:
         defers: whether weight gradients are noted for `finish` instead of computed at once.
     """
 
+    __slots__ = ("_keeps_products", "_later", "_outer", "_products", "_sums", "defers")
+
     def __init__(self, sums: GradientSums, *, keeps_products: bool = False) -> None:
         self._sums = sums
         self._keeps_products = keeps_products

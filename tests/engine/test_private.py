@@ -5,13 +5,17 @@ import subprocess
 import sys
 
 import deepspeed
+import torch
 from deepspeed.pipe import PipelineModule
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.config import DeepSpeedConfig
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.pipe.engine import PipelineEngine
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
+from torch.autograd.graph import get_gradient_edge
 from torch.distributed import distributed_c10d
+
+from pipemlp.engine.private.run_backward import run_backward
 
 
 def test_a_module_cuts_and_builds_where_we_replace_it():
@@ -70,3 +74,13 @@ def test_building_an_engine_loads_no_compiler():
         "import deepspeed.runtime.zero.utils; sys.exit('torch._inductor.compile_fx' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120).returncode == 0
+
+
+def test_a_backward_is_that_of_torch():
+    found = []
+    for backward in (torch.autograd.backward, run_backward):
+        x = torch.arange(4.0, requires_grad=True)
+        y = (x * x).sin()
+        backward(get_gradient_edge(y), torch.full((4,), 2.0))
+        found.append(x.grad)
+    assert torch.equal(*found)
