@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_iter
 
 from pipemlp.config.model import ModelConfig, Mse
 from pipemlp.config.training import OptimizerConfig, Sgd
+from pipemlp.engine import virtual_stage
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.virtual_stage import VirtualStage
@@ -57,14 +58,14 @@ def _held_in_backward(layers: Sequence[LayerDescription], num_in_flight: int, ro
     """When the gradient of the first of them sets out, after what had to be run again."""
     forward = _forward_of(layers, rows, recompute)
     counts: list[int] = []
-    start = torch.autograd.backward
+    start = virtual_stage.run_backward
 
     def counted_backward(*arguments) -> None:
         counts.append(live.num_bytes)
         start(*arguments)
 
     gradient = torch.ones(rows, layers[-1].output_width)
-    with LiveStorages() as live, patch("torch.autograd.backward", counted_backward):
+    with LiveStorages() as live, patch.object(virtual_stage, "run_backward", counted_backward):
         kept = [forward(index) for index in range(num_in_flight)]
         kept[0].backward(gradient, defer=False)
     return counts[0]
