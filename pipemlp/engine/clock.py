@@ -68,6 +68,11 @@ class Clock:
             torch.cuda.synchronize()
         self._base = time.perf_counter(), self._mark()
 
+    @property
+    def listens(self) -> bool:
+        """Whether anybody wants to know."""
+        return self._marks is not None
+
     def _mark(self) -> Any:
         if not self._on_gpu:
             return time.perf_counter()

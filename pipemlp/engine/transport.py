@@ -66,14 +66,15 @@ class _Sending:
     tensor: Tensor
     awaited: Action
     receiver: int
-    done: Callable[[], None]
+    done: Callable[[], None] | None
 
     def finish(self) -> None:
         try:
             self.work.wait()
         except RuntimeError as error:
             raise _lost(self.awaited, self.receiver) from error
-        self.done()
+        if self.done is not None:
+            self.done()
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,14 @@ class Transport:
             self._inward[sender] = _End(group, dist.get_group_rank(group, sender))
             dist.recv(greeting, sender, group=group)
 
-    def send(self, tensor: Tensor, receiver: int, awaited: Action, done: Callable[[], None]) -> None:
+    def send(self, tensor: Tensor, receiver: int, awaited: Action, done: Callable[[], None] | None) -> None:
         """Send to a global rank.
 
         Args:
             tensor: what to send.
             receiver: a global rank.
             awaited: its action that makes it ready.
-            done: called when the tensor is let go.
+            done: called when the tensor is let go, if given.
 
         Raises:
             PeerLostError: if the receiver is gone.
@@ -152,14 +153,14 @@ class Transport:
             token = torch.zeros(1)
             ready = dist.isend(token, sender, group=self._tokens)
             assert ready is not None
-            self._told.append(_Sending(ready, token, awaited, sender, lambda: None))
+            self._told.append(_Sending(ready, token, awaited, sender, None))
         return Arrival(tensor, work, awaited, sender)
 
     def let_go(self) -> None:
         """After an action: forget the tensors whose sends are done."""
         if self._asks:
             while self._sending and self._sending[0].work.is_completed():
-                self._sending.popleft().done()
+                self._sending.popleft().finish()
             return
         while self._sending:  # all from before the action that has just ended
             self._sending.popleft().finish()
