@@ -110,8 +110,10 @@ def _action_seconds(comparison: Comparison) -> dict[tuple[int, Kind], tuple[floa
     return {key: (seconds, expected[key]) for key, seconds in median_seconds(comparison.measured[0]).items()}
 
 
-def show(comparison: Comparison, console: Console) -> None:
-    """The report for people."""
+def show(comparison: Comparison, console: Console, name: str | None = None) -> None:
+    """The report for people, under the name of the run where there are several."""
+    if name is not None:
+        console.print(f"{name}:", soft_wrap=True, markup=False)
     console.print(_ranks_table(comparison))
     console.print(_actions_table(comparison))
     for replica, measured in enumerate(comparison.measured):

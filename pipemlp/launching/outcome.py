@@ -46,7 +46,7 @@ def conclude(run_dir: Path, before: RunStatus | None, outcome: Outcome) -> int:
     if status.state == "failed":
         if not status.own and (outcome.signum is not None or _killed_rank(outcome) is not None):
             # The others only saw a peer leave, or were ended by a signal in turn; here it is known why.
-            seen = f" ({status.message})" if (status.exit_code or 0) < 128 else ""
+            seen = f" ({status.message.split('; see ')[0]})" if (status.exit_code or 0) < 128 else ""
             _record(run_dir, message + seen, exit_code)
             return exit_code
         return status.exit_code or _RUN_FAILED_EXIT_CODE

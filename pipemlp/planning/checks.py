@@ -80,12 +80,21 @@ def _schedule_problems(config: RunConfig, own: Schedule | None) -> Iterator[Prob
 
 
 def _cut_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> Iterator[Problem]:
+    parallel = config.parallel
+    num_stages, num_virtual_stages = parallel.stages, int(parallel.virtual_stages)
     try:
-        boundaries_for(config.parallel.partition, layers, config.parallel.stages, int(config.parallel.virtual_stages))
+        boundaries_for(parallel.partition, layers, num_stages, num_virtual_stages)
     except ValueError as error:
-        given = not isinstance(config.parallel.partition, str) and "use at most" not in str(error)
-        yield ("parallel.partition" if given else "parallel.stages"), str(error)
-    recompute = config.parallel.recompute
+        most = sum(1 for layer in layers if layer.parameters)
+        fewest = METHODS[parallel.schedule].default_virtual_stages if parallel.schedule in METHODS else 1
+        if num_stages * num_virtual_stages <= most:
+            yield ("parallel.stages" if isinstance(parallel.partition, str) else "parallel.partition"), str(error)
+        elif num_virtual_stages > fewest and num_stages * fewest <= most:
+            too_many, _, _ = str(error).rpartition(";")
+            yield "parallel.virtual_stages", f"{too_many}; use at most {most // num_stages}"
+        else:
+            yield "parallel.stages", str(error)
+    recompute = parallel.recompute
     if isinstance(recompute, int) and recompute > len(layers):
         yield "parallel.recompute", f"every {recompute} layers, but the model has {len(layers)}"
 

@@ -81,7 +81,7 @@ def boundaries_for(
     most = sum(1 for layer in layers if layer.parameters)
     if depth > most:
         without = "" if most == num_layers else f", {num_layers - most} of them without parameters"
-        wanted = f"{num_stages} stages"
+        wanted = f"{num_stages} {'stage' if num_stages == 1 else 'stages'}"
         if num_virtual_stages > 1:
             wanted += f" x {num_virtual_stages} virtual stages = {depth}"
         remedy = f"use at most {most // num_virtual_stages}" if most >= num_virtual_stages else "use fewer"

@@ -109,10 +109,10 @@ def _placement(rows: list[list[Cell]], num_virtual_stages: int) -> Placement:
     if against[best]:
         stage, position = against[best][0]
         action, column = rows[stage][position]
-        homes = {placement: stage_of(action.virtual_stage, num_stages, placement) + 1 for placement in against}
+        homes = {stage_of(action.virtual_stage, num_stages, placement) + 1 for placement in against}
         raise ScheduleError(
             f"{place(stage, column - 1)}: {action} may not stand in this row; virtual stage {action.virtual_stage} "
-            f"is in row {homes['loop']} with placement loop and in row {homes['v']} with placement v",
+            f"belongs in row {' or '.join(map(str, sorted(homes)))}",
             stage=stage,
             position=position,
         )

@@ -64,12 +64,13 @@ def end(
     traced: bool = False,
 ) -> None:
     """Record a failure and leave at once, past threads and peers that would wait; never returns."""
-    if not own:
-        time.sleep(OWN_CAUSE_SECONDS)
     recorded = True
     if run_dir is not None:
         try:
             status = report_failure(run_dir, message, exit_code, own)
+            if not own:  # recorded first: if the other was killed, the launcher soon kills this one
+                time.sleep(OWN_CAUSE_SECONDS)
+                status = report_failure(run_dir, message, exit_code, own)
             recorded = status.pid == os.getpid() and status.message == message
             exit_code = status.exit_code or exit_code
         except OSError as error:

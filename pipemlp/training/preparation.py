@@ -90,7 +90,11 @@ def _with_schedule(config: RunConfig) -> tuple[RunConfig, Schedule | None]:
     try:
         own = read_csv(path.read_text(encoding="utf-8"), given)
     except (OSError, ValueError) as error:
-        reason = f"cannot be read: {error}" if isinstance(error, OSError | UnicodeDecodeError) else str(error)
+        reason = str(error)
+        if isinstance(error, FileNotFoundError):
+            reason = f"no such file; it was looked for at {path}"
+        elif isinstance(error, OSError | UnicodeDecodeError):
+            reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
         raise problems_error(config, [("parallel.schedule", f"{given}: {reason}")]) from error
     parallel = config.parallel.model_copy(update={"schedule": str(path)})
     return config.model_copy(update={"parallel": parallel}), own

@@ -51,7 +51,12 @@ CONFIGS: dict[str, tuple[str, str]] = {
         "a.yaml:4: parallel.stages: 2 stages x 2 virtual stages = 4 but the model has 4 layers, 1 of them without "
         "parameters; use at most 1",
     ),
-    "no such schedule file": ("parallel: {schedule: own.csv}", "a.yaml:4: parallel.schedule: own.csv: cannot be read"),
+    "too many virtual stages": (
+        "parallel: {schedule: interleaved-1f1b, virtual_stages: 4}",
+        "a.yaml:4: parallel.virtual_stages: 1 stage x 4 virtual stages = 4 but the model has 4 layers, 1 of them "
+        "without parameters; use at most 3",
+    ),
+    "no such schedule file": ("parallel: {schedule: own.csv}", "a.yaml:4: parallel.schedule: own.csv: no such file"),
     "label dtype against loss": ("loss: binary_cross_entropy", "a.yaml:4: loss: binary_cross_entropy: "),
     "no such metric": ("evaluation: {metrics: [rmse]}", "a.yaml:4: evaluation.metrics: no metric 'rmse'"),
     "no such parent": ("extends: none.yaml", "none.yaml"),

@@ -125,6 +125,8 @@ def test_the_job_ends_when(ahead, name):
     assert death.message in status["message"]
     assert run.printed.count(status["message"]) == 1, run.printed
     assert "Traceback" not in run.printed
+    if name == "a worker is killed":
+        assert "left or stopped answering" in status["message"], "and what the other rank waited for"
 
 
 def test_the_message_is_that_of_the_rank_that_failed(tmp_path):

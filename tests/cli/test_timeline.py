@@ -1,13 +1,14 @@
 """`pipemlp timeline` on a real run of two stages with two virtual stages each."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from commands import PIPEMLP, succeed
+from commands import PIPEMLP, ROOT, succeed
 
 from pipemlp.schedule.action import Action
 from pipemlp.schedule.measured import Event, read_timeline
@@ -134,6 +135,77 @@ def test_one_file_where_it_is_asked_for(run_dir, pipemlp, name):
     assert (
         ElementTree.fromstring(text).get("role") == "img" if name.endswith("svg") else json.loads(text)["traceEvents"]
     )
+
+
+@pytest.fixture
+def twice_as_fast(run_dir: Path) -> Path:
+    """A copy of the run whose steps took half as long."""
+    timeline = json.loads((run_dir / "timeline.json").read_text())
+    for step in timeline["steps"]:
+        for own in step["ranks"]:
+            own["events"] = [[action, *(time / 2 for time in times)] for action, *times in own["events"]]
+    replace_text(run_dir / "timeline.json", json.dumps(timeline))
+    return run_dir
+
+
+def test_several_runs_on_one_time_axis(trained, twice_as_fast, pipemlp):
+    answer = pipemlp("timeline", trained, twice_as_fast, "--step", 10, "--output", "both.svg")
+    assert (answer.code, answer.err) == (0, "")
+    lines = answer.out.splitlines()
+    first, second = lines.index(f"{trained}:"), lines.index(f"{twice_as_fast}:")
+    heading = "zb-v, step 10: milliseconds and shares of the makespan"
+    assert [lines[number + 1].strip() for number in (first, second)] == [heading, heading]
+    assert first < second and lines[-1] == "wrote both.svg"
+    svg = ElementTree.parse("both.svg").getroot()
+    titles = [text.text for text in svg.iter(f"{SVG}text") if text.get("class") == "title"]
+    assert [title.split(":")[0] for title in titles] == ["zb-v measured", "zb-v measured"]
+    widths = [
+        float(rect.get("width"))
+        for rect in svg.iter(f"{SVG}rect")
+        if rect.get("class") == "idle" and rect.get("x") == "76"
+    ]
+    assert widths[2:4] == pytest.approx([widths[0] / 2] * 2, abs=0.02)
+
+
+def test_the_picture_of_the_readme_is_what_its_command_draws():
+    (step,) = re.findall(r"pipemlp timeline runs/1f1b runs/zb-v --step (\d+)", (ROOT / "README.md").read_text())
+    svg = ElementTree.parse(ROOT / "docs" / "images" / "timeline.svg").getroot()
+    titles = [text.text.strip() for text in svg.iter(f"{SVG}text") if text.get("class") == "title"]
+    sizes = ("2 stages, 4 micro-batches", "2 stages x 2 virtual stages, 4 micro-batches")
+    assert titles == [
+        f"{name} measured: {size}, step {step}" for name, size in zip(("1f1b", "zb-v"), sizes, strict=True)
+    ]
+
+
+def test_several_runs_as_a_trace_and_as_numbers(trained, twice_as_fast, pipemlp):
+    answer = pipemlp("timeline", trained, twice_as_fast, "--json", "--output", "both.json")
+    assert (answer.code, answer.err) == (0, "")
+    whole, half = json.loads(answer.out)
+    assert (whole["step"], half["step"]) == (12, 12)
+    seconds = [value["replicas"][0]["makespan_seconds"] for value in (whole, half)]
+    assert seconds[1] == pytest.approx(seconds[0] / 2, rel=1e-3)
+    events = json.loads(Path("both.json").read_text())["traceEvents"]
+    assert [event["pid"] for event in events if event["name"] == "process_name"] == [0, 1]
+
+
+def test_several_runs_leave_no_file_that_is_not_asked_for(trained, run_dir, pipemlp):
+    before = [set(folder.iterdir()) for folder in (trained, run_dir, Path())]
+    answer = pipemlp("timeline", trained, run_dir)
+    assert (answer.code, answer.err) == (0, "") and answer.out.count("\nmakespan ") == 2 and "wrote" not in answer.out
+    assert [set(folder.iterdir()) for folder in (trained, run_dir, Path())] == before
+
+
+def test_what_is_wrong_with_one_of_several_is_said(trained, run_dir, pipemlp):
+    timeline = json.loads((run_dir / "timeline.json").read_text())
+    replace_text(run_dir / "timeline.json", json.dumps(timeline | {"steps": timeline["steps"][:2]}))
+    for arguments, message in {
+        (trained, "nowhere"): "nowhere: no such folder",
+        (trained, "."): ".: not a run directory (config.resolved.yaml is missing)",
+        (trained, run_dir, "--step", 12): f"step: 12 was not recorded in {run_dir}; recorded: 4, 6",
+    }.items():
+        answer = pipemlp("timeline", *arguments, "--output", "both.svg")
+        assert (answer.code, answer.out, answer.err.strip()) == (2, "", f"pipemlp: {message}")
+        assert not Path("both.svg").exists()
 
 
 def test_what_is_wrong_is_said(run_dir, pipemlp):

@@ -13,6 +13,7 @@ from pipemlp.schedule.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "schedules.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PICTURES = ROOT / "docs" / "images" / "schedules"
 
 
@@ -73,6 +74,29 @@ def test_the_table_is_what_the_simulator_says():
             assert max(fast.peak_in_flight) == max(slow.peak_in_flight)
             expected += [f"{fast.bubble_fraction:.1%}", f"{slow.bubble_fraction:.1%}", f"{max(fast.peak_in_flight):g}"]
         assert cells.split(" | ") == expected, name
+
+
+def test_the_readme_says_the_same():
+    rows = re.findall(r"^\| `([\w-]+)` \| .* \| ([\d.]+%) \| ([\d.]+) \|$", README, re.M)
+    known = {
+        name: cells.split(" | ") for name, _, cells in re.findall(r"^\| `([\w-]+)` \| (\d) \| (.*) \|$", PAGE, re.M)
+    }
+    assert [(name, bubble, held) for name, bubble, held in rows] == [
+        (name, known[name][0], known[name][2]) for name in METHODS
+    ]
+
+
+def test_the_readme_shows_what_simulate_prints(capsys, monkeypatch):
+    command = "pipemlp simulate --schedule zb-v --stages 2 --micro-batches 4"
+    assert command in README
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit):
+        command_line.main()
+    shown = re.search(r"^    zb-v: 2 stages(?:\n|.)*?virtual stage of the stage$", README, re.M)
+    assert shown is not None
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    for line in shown.group().splitlines():
+        assert line.removeprefix("    ").rstrip() in printed
 
 
 def value_of(formula: str, **values: float) -> float:

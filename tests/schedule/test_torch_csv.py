@@ -152,8 +152,7 @@ MISTAKES = {
     ),
     "odd virtual stage": (
         "0F0,0F1,0B0,0B1\n2F0,2F1,2B0,2B1\n,1F0,1B0,1F1,1B1",
-        "row 2, column 1: 2F0 may not stand in this row; virtual stage 2 is in row 3 with placement loop and "
-        "in row 3 with placement v",
+        "row 2, column 1: 2F0 may not stand in this row; virtual stage 2 belongs in row 3",
     ),
     "virtual stage out of range": (
         "0F0,,0B0\n,1F0,1B0\n5F0,,5B0",
@@ -161,8 +160,7 @@ MISTAKES = {
     ),
     "another placement": (
         "0F0,1F0,1B0,0B0\n,2F0,3F0,3B0,2B0",
-        "row 1, column 2: 1F0 may not stand in this row; virtual stage 1 is in row 2 with placement loop and "
-        "in row 2 with placement v",
+        "row 1, column 2: 1F0 may not stand in this row; virtual stage 1 belongs in row 2",
     ),
     "circle": (
         "0F0,,0B0,,0F1,0B1\n,1F1,1F0,1B0,1B1",
