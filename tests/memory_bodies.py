@@ -183,6 +183,7 @@ def held_by_executor(execution: Execution, optimizer: OptimizerConfig | None = N
     engine._take_model_step = counted_take
     live = _Peak()
     between = _count_between_actions(pipeline, live)
+    pipeline.clock.listen()  # else nobody tells the clock
     with live:
         pipeline.train_batch(batch, step=1, learning_rate=0.01)
     return Held(
