@@ -106,6 +106,7 @@ def _deepspeed_peak(workload: Workload) -> int:
 def _our_peak(workload: Workload, ours: Ours) -> int:
     def watch(counter: LiveBytes) -> None:
         clock = ours.pipeline.clock
+        clock.listen()  # else nobody tells it
         clock.end = _counted(clock.end, counter.count)  # type: ignore[method-assign]
 
     return _peak(workload, ours, watch)
@@ -125,6 +126,8 @@ def _peak(workload: Workload, competitor: Competitor, watch: Callable[[LiveBytes
         for _ in range(NUM_STEPS):
             counter.peak = 0
             competitor.step()
+    if not counter.peak:
+        raise RuntimeError(f"{competitor.system}: nothing was counted")
     return counter.peak
 
 

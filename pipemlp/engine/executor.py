@@ -18,7 +18,7 @@ from pipemlp.engine.transport import Arrival, Transport
 from pipemlp.engine.virtual_stage import Labels, MicroBatchPass, VirtualStage
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.weight_gradients import GradientSums
-from pipemlp.schedule.action import Action
+from pipemlp.schedule.action import Action, Kind
 
 Place = tuple[int, int]
 """A virtual stage and a micro-batch."""
@@ -32,11 +32,13 @@ class Wiring:
         ranks: the global rank of each virtual stage, in this replica.
         widths: values per row that enter each virtual stage.
         dtype: of the tensors that cross.
+        whole: the virtual stage and micro-batch of every backward that is not split.
     """
 
     ranks: tuple[int, ...]
     widths: tuple[int, ...]
     dtype: torch.dtype
+    whole: frozenset[Place] = frozenset()
 
     @property
     def last(self) -> int:
@@ -200,6 +202,7 @@ class Executor:
 
     def _receive(self, what: str, virtual_stage: int, source: int, micro_batch: int, width: int) -> None:
         buffer = torch.empty(self._batch.rows[micro_batch], width, dtype=self.wiring.dtype, device=self.device)
-        awaited = Action(source, "F" if what == "F" else "B", micro_batch)
+        gradient: Kind = "B" if (source, micro_batch) in self.wiring.whole else "I"
+        awaited = Action(source, "F" if what == "F" else gradient, micro_batch)
         arrival = self.transport.receive(buffer, self.wiring.ranks[source], awaited)
         self._posted[what, virtual_stage, micro_batch] = arrival

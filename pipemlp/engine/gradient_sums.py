@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pipemlp.config.errors import RunFailedError
+
 BUCKET_BYTES = 16 * 2**20
 
 
@@ -46,7 +48,8 @@ class GradientSums:
     Args:
         flat: the buffer, 1-D, in the type of the sums, for all parameters one after the other.
         runs: the parameters in that order, a list for each virtual stage.
-        products: those whose gradients come by `add_product` and the like; autograd computes the others.
+        products: those whose gradients come by `add_product` and the like; autograd computes the others, and of these
+            what a block does with them besides.
         group: the replicas of this stage; None for a single one.
     """
 
@@ -71,9 +74,7 @@ class GradientSums:
                     view = flat[start : start + parameter.numel()].view(parameter.shape)
                     self._sums[parameter] = _Sum(view, bucket)
                     start += parameter.numel()
-                    if parameter in products:
-                        continue
-                    if group is None and parameter.dtype == flat.dtype:
+                    if parameter not in products and group is None and parameter.dtype == flat.dtype:
                         self._left_to_autograd.append((parameter, view))
                     else:
                         parameter.register_post_accumulate_grad_hook(self._absorb)
@@ -148,13 +149,13 @@ class GradientSums:
         """Wait for the reductions; every parameter with the sum of its gradients over micro-batches and replicas.
 
         Raises:
-            RuntimeError: if a module computed its gradients another number of times than in the first step.
+            RunFailedError: if a module computed its gradients another number of times than in the first step.
         """
         for bucket in self._buckets:
             for parameter in bucket.parameters:
                 own = self._sums[parameter]
                 if own.expected not in (-1, own.count):
-                    raise RuntimeError(
+                    raise RunFailedError(
                         f"a parameter of shape {tuple(parameter.shape)} had {own.count} gradients in this step and "
                         f"{own.expected} in the first; a block must use its parameters equally often in every step"
                     )

@@ -129,6 +129,7 @@ class Pipeline:
                 ranks=tuple(self._rank_of(s, self.place.replica) for s in range(schedule.depth)),
                 widths=tuple(layers[start].input_width for start in plan.boundaries[:-1]),
                 dtype=dtype,
+                whole=frozenset((v, m) for row in schedule.actions for v, kind, m in row if kind == "B"),
             ),
             transport=Transport(self._links(), self.engine.device, strict=strict_links),
             sums=self._sums,

@@ -5,10 +5,11 @@ could stand before the receive that its peer's send waits for. Communicators are
 the first step: made at the first use, the maker would wait for its peer in the middle of a program.
 
 Messages go straight to the communicator: torch's functions around it check again, at every message, what was settled
-when the link was opened. Sends do not hold up the sender. Their tensors are let go when they are done; gloo says so
-only to those who wait, and is asked one action later, when the receiver has long been ready. In strict mode, for
-tests on gloo, a send holds up its rank until the receive is posted, which is the least that any link promises (see
-schedule/lower.py).
+when the link was opened. A send does not hold up the action after it. Its tensor is let go when it is done. NCCL
+tells; gloo does so only to those who wait, and is asked after that next action, when the receiver has been ready for
+long unless it is later than planned: then its sender waits for it, which also keeps what is on its way within what
+was planned. In strict mode, for tests on gloo, a send holds up its rank until the receive is posted, which is the
+least that any link promises (see schedule/lower.py).
 """
 
 from collections import deque

@@ -43,6 +43,11 @@ def _check_described(module: nn.Module, layer: LayerDescription) -> None:
         raise ValueError(
             f"layer {layer.index} ({layer.kind}): the description has the parameters {described}, the module {built}"
         )
+    for name, value in module.named_parameters():
+        if not value.requires_grad:
+            raise ValueError(
+                f"layer {layer.index} ({layer.kind}): the parameter {name} does not train; make it a buffer"
+            )
 
 
 def _fill_buffers(module: nn.Module, layer: LayerDescription, device: torch.device | str, dtype: torch.dtype) -> None:

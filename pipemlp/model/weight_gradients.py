@@ -91,7 +91,14 @@ class Pass:
             return replayed
         # the same by autograd's own product, which takes less time: it gives dx, and we see the gradient pass
         result = functional.linear(x, weight.detach(), None if bias is None else bias.detach())
-        result.grad_fn.register_prehook(lambda gradients: self.add_product(weight, bias, gradients[0], x))
+        version = x._version
+
+        def see(gradients: tuple[Tensor, ...]) -> None:
+            if x._version != version:
+                raise RuntimeError("the input of a linear layer was changed in place; its gradient needs what it was")
+            self.add_product(weight, bias, gradients[0], x)
+
+        result.grad_fn.register_prehook(see)
         return result
 
     def lookup(self, indices: Tensor, table: nn.Parameter) -> Tensor:

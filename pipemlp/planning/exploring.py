@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from pipemlp.planning.automatic import make_automatic
 from pipemlp.planning.stage_costs import StageCosts
 from pipemlp.schedule.bounds import lower_bound
 from pipemlp.schedule.deadlock import check_links
-from pipemlp.schedule.lower import lower
 from pipemlp.schedule.methods import METHODS, make_schedule
-from pipemlp.schedule.simulate import simulate
+from pipemlp.schedule.simulate import programs, simulate
 from pipemlp.schedule.simulation import Simulation
 
 MOST_ACTIONS_COMPARED = 20_000
@@ -55,7 +55,7 @@ def explore(
     others: tuple[Simulation, ...] = ()
     num_actions = sum(map(len, schedule.actions))
     if num_actions <= MOST_ACTIONS_COMPARED:
-        check_links(lower(simulation), schedule)
+        check_links(programs(schedule, costs), schedule)
         blocking = simulate(schedule, costs, sends="blocking").makespan
         others = _others(simulation, stage_costs, memory, num_actions) if compare else ()
     return Findings(
@@ -76,12 +76,15 @@ def _others(
     for name, method in METHODS.items():
         if name == simulation.schedule.name or (method.make is None and num_actions > _MOST_ACTIONS_SEARCHED):
             continue
-        costs = stage_costs.of_all(num_stages, method.default_virtual_stages)
         try:
-            schedule = make_schedule(name, num_stages, num_micro_batches, costs=costs, memory_cap=memory)
-        except ValueError:  # zb-auto, if the memory is too small for it
+            if method.make is None:
+                numbers = tuple(reversed(method.virtual_stages or ()))
+                schedule = make_automatic(num_stages, num_micro_batches, numbers, stage_costs, memory)
+            else:
+                schedule = make_schedule(name, num_stages, num_micro_batches)
+        except ValueError:  # the memory is too small
             continue
-        other = simulate(schedule, costs)
+        other = simulate(schedule, stage_costs.of_all(num_stages, schedule.num_virtual_stages))
         if memory is None or max(other.peak_bytes) <= memory * (1.0 + ROUNDING):
             others.append(other)
     return tuple(others)

@@ -6,6 +6,9 @@ from math import isfinite
 from pipemlp.config.errors import ConfigError
 from pipemlp.schedule.costs import Costs, uniform_costs
 
+SMALLEST, LARGEST = 1e-12, 1e12
+"""Beyond which sums of them lose what they are made of."""
+
 
 @dataclass(frozen=True)
 class StageCosts:
@@ -28,6 +31,11 @@ class StageCosts:
             f"{name}: {value:g} is no cost; it must be finite and {least[name]} 0"
             for name, value in asdict(self).items()
             if not isfinite(value) or value < 0.0 or (value == 0.0 and name != "hop")
+        ]
+        problems += [
+            f"{name}: {value:g} is too {'large' if value > LARGEST else 'small'}; between {SMALLEST:g} and {LARGEST:g}"
+            for name, value in asdict(self).items()
+            if isfinite(value) and (value > LARGEST or 0.0 < value < SMALLEST)
         ]
         if problems:
             raise ConfigError(problems)

@@ -44,7 +44,11 @@ def planned_costs(run_dir: Path) -> Costs:
         known = {field.name: costs[field.name] for field in fields(Costs) if field.name in costs}
         return Costs(**{name: _numbers(value) for name, value in known.items()})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error) if isinstance(error, OSError | ValueError) else "holds no costs of the schedule's actions"
+        reason = "holds no costs of the schedule's actions"
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        elif isinstance(error, ValueError):
+            reason = str(error)
         raise DataError(f"{path}: {reason}") from error
 
 

@@ -1,17 +1,17 @@
 """From what a user asks for, a schedule by name or from a file and its sizes, to a simulated step."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
 from pipemlp.config.errors import ConfigError
+from pipemlp.planning.automatic import make_automatic
 from pipemlp.planning.exploring import ROUNDING
 from pipemlp.planning.stage_costs import StageCosts
 from pipemlp.schedule.bounds import one_at_a_time
-from pipemlp.schedule.costs import Costs
 from pipemlp.schedule.methods import Method, make_schedule, method_of
 from pipemlp.schedule.picture import sizes_text
 from pipemlp.schedule.schedule import Schedule
@@ -149,16 +149,23 @@ def _by_name(name: str, sizes: _Sizes, costs: StageCosts, memory: float | None) 
             f"schedule: {sizes.stages} stages x {num_virtual_stages} virtual stages x {sizes.micro_batches} "
             f"micro-batches make {num_actions:,} actions; at most {MOST_ACTIONS:,}"
         )
-    of_all = costs.of_all(sizes.stages, num_virtual_stages)
-    if method.make is None and memory is not None:
-        _check_memory(method, sizes.stages, num_virtual_stages, of_all, memory)
-    return make_schedule(name, sizes.stages, sizes.micro_batches, num_virtual_stages, costs=of_all, memory_cap=memory)
+    if method.make is not None:
+        return make_schedule(name, sizes.stages, sizes.micro_batches, num_virtual_stages)
+    numbers = (sizes.virtual_stages,) if sizes.virtual_stages else tuple(reversed(method.virtual_stages or ()))
+    if memory is not None:
+        _check_memory(method, sizes.stages, numbers, costs, memory)
+    return make_automatic(sizes.stages, sizes.micro_batches, numbers, costs, memory)
 
 
-def _check_memory(method: Method, num_stages: int, num_virtual_stages: int, costs: Costs, memory: float) -> None:
+def _check_memory(
+    method: Method, num_stages: int, virtual_stages: Sequence[int], costs: StageCosts, memory: float
+) -> None:
     """Refuse a cap under which not even a single micro-batch can run."""
-    single = one_at_a_time(num_stages, 1, num_virtual_stages, method.placement)
-    least = max(simulate_with_costs(single, costs).peak_bytes)
+    least = min(
+        max(simulate_with_costs(single, costs.of_all(num_stages, number)).peak_bytes)
+        for number in virtual_stages
+        for single in [one_at_a_time(num_stages, 1, number, method.placement)]
+    )
     if least > memory * (1.0 + ROUNDING):
         raise ConfigError(
             f"memory: no order of {method.name} holds {memory:g}; the smallest that one does is {least:g}"

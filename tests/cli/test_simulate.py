@@ -136,6 +136,11 @@ BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "NaN": ((*ONE_F_ONE_B, "--forward", "nan"), "forward: nan is no cost; it must be finite and above 0"),
     "infinite": ((*ONE_F_ONE_B, "--weight-gradient", "inf"), "weight_gradient: inf is no cost; it must be finite"),
     "no cost": ((*ONE_F_ONE_B, "--input-gradient", 0), "input_gradient: 0 is no cost; it must be finite and above 0"),
+    "too small a cost": (
+        (*ONE_F_ONE_B, "--forward", "1e-17"),
+        "forward: 1e-17 is too small; between 1e-12 and 1e+12",
+    ),
+    "too large a cost": ((*ONE_F_ONE_B, "--hop", "1e308"), "hop: 1e+308 is too large; between 1e-12 and 1e+12"),
     "negative hop": ((*ONE_F_ONE_B, "--hop", -0.1), "hop: -0.1 is no cost; it must be finite and at least 0"),
     "absurd sizes": (
         sized("zb-v", 10**9, 10**12),

@@ -96,6 +96,7 @@ def test_orders_of_torch_run_here(class_name, stages, micro_batches, settings, t
     [
         ("1f1b", "1F0", "1B0"),
         ("1f1b", "1SEND_B1", "1B2"),
+        ("zb-h1", "1F0", "1I0"),
         ("gpipe", "1RECV_F0", "1RECV_F1"),  # and so the send of 0F1 does not end
     ],
 )

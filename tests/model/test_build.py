@@ -151,3 +151,18 @@ def test_a_wrong_description_is_refused(module_table):
     layer = dataclasses.replace(layers_of(hidden=[8], block="plain", norm="layer")[1], kind="offset")
     with pytest.raises(ValueError, match=r"layer 1 \(offset\): the description has .*norm.weight.*, the module"):
         build_layer(layer, seed=5)
+
+
+class Frozen(Offset):
+    """A parameter that should have been a buffer."""
+
+    def __init__(self, layer):
+        super().__init__(layer)
+        self.linear.bias.requires_grad_(False)
+
+
+def test_a_parameter_that_does_not_train_is_refused(module_table):
+    module_table["frozen"] = Frozen
+    layer = dataclasses.replace(layers_of(hidden=[8], block="plain", norm="none")[1], kind="frozen")
+    with pytest.raises(ValueError, match=r"layer 1 \(frozen\): the parameter linear.bias does not train; make it a"):
+        build_layer(layer, seed=5)
