@@ -136,7 +136,7 @@ def _real(options: argparse.Namespace, folder: Path) -> Result:
 
 
 def _memory(options: argparse.Namespace, folder: Path) -> Result:
-    arguments = (options.ranks, options.micro_batches, 64, options.rounds)
+    arguments = (options.ranks, options.micro_batches, 64, 3 * options.rounds)  # steps that differ by a few per cent
     footprints, steps = run_ranks("live_memory:measure_memory", arguments, options.ranks, folder)
     stock = {each.model: max(each.peak_bytes) for each in footprints if each.system == "deepspeed"}
     lines = []
