@@ -101,7 +101,7 @@ class Case:
     def optimizer_config(self) -> OptimizerConfig:
         """A fast-moving optimizer, so that differences would show."""
         if self.optimizer == "sgd":
-            return Sgd(lr=0.02, momentum=0.9, nesterov=True, weight_decay=0.01)
+            return Sgd(lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.01)
         # a large eps: Adam divides by the gradient's size, which would blow up the rounding of tiny gradients
         return AdamW(lr=0.01, weight_decay=0.1, eps=1e-3)
 
