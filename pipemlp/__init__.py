@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipemlp.model.losses import register_loss
     from pipemlp.training.api import evaluate, load_model, predict, train, validate
     from pipemlp.training.metrics import register_metric
+    from pipemlp.training.planner import plan
     from pipemlp.training.run import Run, open_run
     from pipemlp.training.simulating import simulate
 
@@ -23,6 +24,7 @@ _HOMES = {
     "load_config": "pipemlp.config",
     "load_model": "pipemlp.training.api",
     "open_run": "pipemlp.training.run",
+    "plan": "pipemlp.training.planner",
     "predict": "pipemlp.training.api",
     "register_block": "pipemlp.model.blocks",
     "register_loss": "pipemlp.model.losses",
@@ -40,6 +42,7 @@ __all__ = [
     "load_config",
     "load_model",
     "open_run",
+    "plan",
     "predict",
     "register_block",
     "register_loss",

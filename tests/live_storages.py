@@ -1,11 +1,12 @@
 """Counts what is alive by storages, which misses nothing: graphs, queues of weight gradients, buffers, messages."""
 
-from collections.abc import Iterable
-
-from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+
+from pipemlp.profiling.storage_count import tensors_in
+from pipemlp.training.memory_watch import size_of
+
+__all__ = ["LiveStorages", "size_of", "tensors_in"]
 
 
 class LiveStorages(TorchDispatchMode):
@@ -28,13 +29,3 @@ class LiveStorages(TorchDispatchMode):
     def num_bytes(self) -> int:
         self._known = {key: known for key, known in self._known.items() if not known[0].expired()}
         return sum(size for _, size in self._known.values())
-
-
-def tensors_in(tree: object) -> list[Tensor]:
-    return [value for value in tree_iter(tree) if isinstance(value, Tensor) and value.device.type != "meta"]
-
-
-def size_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the distinct storages."""
-    storages = [tensor.untyped_storage() for tensor in tensors]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

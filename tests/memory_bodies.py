@@ -1,20 +1,23 @@
 """What a rank really holds, counted by storages: through a pass in one process, and through steps on ranks."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import torch
-from live_storages import LiveStorages, size_of
+from live_storages import LiveStorages
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from pipemlp.config.model import ModelConfig, Mse
+from pipemlp.config.root import RunConfig
 from pipemlp.config.training import OptimizerConfig, Sgd
 from pipemlp.engine import virtual_stage
 from pipemlp.engine.gradient_sums import GradientSums
-from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.pipeline import Pipeline, Place
 from pipemlp.engine.virtual_stage import VirtualStage
+from pipemlp.model import dropout_mask
 from pipemlp.model.build import build_layer
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.losses import build_loss
@@ -26,6 +29,10 @@ from pipemlp.planning.plan import Plan
 from pipemlp.planning.recompute import Recompute, group_bounds
 from pipemlp.planning.shapes import DataShape
 from pipemlp.schedule.methods import make_schedule
+from pipemlp.training.batches import BatchLoader
+from pipemlp.training.memory_watch import MemoryWatch, resting_bytes, size_of
+from pipemlp.training.preparation import prepare_run
+from pipemlp.training.worker import build_pipeline
 
 SHAPE = DataShape(num_numeric=48, cardinalities=(), output_width=40, task="regression", num_rows=(96, 0, 0))
 LOSS = build_loss(Mse())
@@ -160,16 +167,7 @@ class _Peak(LiveStorages):
 
 def held_by_executor(execution: Execution, optimizer: OptimizerConfig | None = None) -> Held:
     """Body: two training batches, counted in the second, when every buffer and state exist."""
-    pipeline = Pipeline(
-        execution.layers(),
-        execution.plan(),
-        optimizer=optimizer or Sgd(),
-        loss=lambda outputs, labels: LOSS(outputs, *labels),
-        clip_norm=None,
-        precision=execution.precision,
-        seed=0,
-        timeout_seconds=60,
-    )
+    pipeline = _pipeline(execution, optimizer)
     batch = _micro_batches(execution)
     pipeline.train_batch(batch, step=0, learning_rate=0.01)
     gradients: list[int] = []
@@ -192,6 +190,21 @@ def held_by_executor(execution: Execution, optimizer: OptimizerConfig | None = N
         optimizer=_optimizer_bytes(pipeline),
         between=max(between),
         within=live.num_peak_bytes,
+    )
+
+
+def _pipeline(
+    execution: Execution, optimizer: OptimizerConfig | None = None, clip_norm: float | None = None
+) -> Pipeline:
+    return Pipeline(
+        execution.layers(),
+        execution.plan(),
+        optimizer=optimizer or Sgd(),
+        loss=lambda outputs, labels: LOSS(outputs, *labels),
+        clip_norm=clip_norm,
+        precision=execution.precision,
+        seed=0,
+        timeout_seconds=60,
     )
 
 
@@ -237,3 +250,58 @@ def _optimizer_bytes(pipeline: Pipeline) -> int:
     own = {p.untyped_storage().data_ptr() for p in pipeline.module.parameters()}
     states = [v for p in masters for v in base.state[p].values() if isinstance(v, Tensor) and v.dim() > 0]
     return size_of([*states, *(p for p in masters if p.untyped_storage().data_ptr() not in own)])
+
+
+def watched_peak(execution: Execution, optimizer: OptimizerConfig | None = None, clip_norm: float | None = None) -> int:
+    """Body: the peak of the third of three training steps, the batch behind it in hand as if it were read ahead."""
+    gc.collect()  # pipelines of the tests before
+    forget_masks()
+    before = resting_bytes()
+    pipeline = _pipeline(execution, optimizer, clip_norm)
+    watch = MemoryWatch(torch.device("cpu"))
+    upcoming = _read(execution, pipeline.place)
+    for step in range(3):
+        batch, upcoming = upcoming, _read(execution, pipeline.place)
+        if step == 2:
+            watch.begin()
+        pipeline.train_batch(batch, step=step, learning_rate=0.01)
+    return watch.end() - before
+
+
+def forget_masks() -> None:
+    """The tables of dropout, which outlive the tests before."""
+    dropout_mask._windows.clear()
+    for made in (dropout_mask._row_hashes, dropout_mask._column_hashes):
+        made.cache_clear()
+
+
+def _read(execution: Execution, place: Place) -> list:
+    """A new batch, of which a rank has what it reads."""
+    share = execution.rows * execution.micro_batches
+    codes = torch.zeros(share, len(execution.cardinalities), dtype=torch.int64)
+    inputs = [torch.randn(share, SHAPE.num_numeric), codes] if place.reads_inputs else []
+    labels = [torch.ones(share, SHAPE.output_width), torch.ones(share)] if place.computes_loss else []
+    parts = [[t.split(execution.rows) for t in tensors] for tensors in (inputs, labels)]
+    return (
+        [tuple(tuple(t[i] for t in tensors) or None for tensors in parts) for i in range(execution.micro_batches)]
+        if inputs or labels
+        else []
+    )
+
+
+def watched_run(config: dict, watched_step: int | None, num_steps: int) -> tuple[int, list[Tensor]]:
+    """Body: steps as in a run, with the reader of batches in its thread; the peak, and the weights at the end."""
+    gc.collect()
+    forget_masks()
+    before = resting_bytes()
+    run = prepare_run(RunConfig.model_validate(config))
+    pipeline, cpu, peak = build_pipeline(run), torch.device("cpu"), 0
+    loader = BatchLoader(run.data, run.plan, pipeline.place, seed=run.config.run.seed, device=cpu)
+    watch = MemoryWatch(cpu)
+    for step, batch in enumerate(loader.training_batches((0, step) for step in range(num_steps))):
+        if step == watched_step:
+            watch.begin()
+        pipeline.train_batch(batch, step=step, learning_rate=0.01)
+        if step == watched_step:
+            peak = watch.end() - before
+    return peak, [parameter.detach().clone() for parameter in pipeline.module.parameters()]

@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from pipemlp.cli.evaluate import evaluate
+from pipemlp.cli.plan import plan
 from pipemlp.cli.predict import predict
+from pipemlp.cli.profile import profile
 from pipemlp.cli.schema import schema
 from pipemlp.cli.simulate import simulate
 from pipemlp.cli.timeline import timeline
@@ -26,5 +28,5 @@ def _root(local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=
     """Train deep MLPs over stages and replicas, from one config file."""
 
 
-for _command in (train, validate, simulate, timeline, evaluate, predict, schema):
+for _command in (train, validate, profile, plan, simulate, timeline, evaluate, predict, schema):
     app.command()(_command)

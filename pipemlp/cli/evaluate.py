@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from pipemlp.cli.arguments import Json, Plugins, RunDir
+from pipemlp.cli.screen import screen
 from pipemlp.training.plugins import load_plugins
 from pipemlp.training.run import open_run
 
@@ -45,4 +45,4 @@ def evaluate(
     table = Table(box=box.SIMPLE, show_header=False)
     for name, value in values.items():
         table.add_row(name, f"{value:.6g}")
-    Console(highlight=False).print(table)
+    screen().print(table)

@@ -1,5 +1,6 @@
 """`pipemlp train`: a worker where a launcher set RANK, otherwise the one who starts the launcher."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,12 +10,17 @@ from pipemlp.config.loading import load_config
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.training.launch import launch, launch_command
 from pipemlp.training.plugins import load_plugins
+from pipemlp.training.profile_launch import profile_first
 from pipemlp.training.work import work
 
 
 def train(
     config: Config,
     overrides: Overrides = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A plan file: replaces section parallel; its error is told at the end."),
+    ] = None,
     plugin: Plugins = None,
     print_command: Annotated[bool, typer.Option("--print-command", help="Show the launcher's command only.")] = False,
 ) -> None:
@@ -28,9 +34,12 @@ def train(
     load_plugins(plugin or [])
     environment = WorkerEnvironment.from_environ()
     if environment is not None:
-        work(config, overrides or [], environment)
+        work(config, overrides or [], environment, plan)
     if print_command:
-        typer.echo(launch_command(load_config(config, overrides or []), config, overrides or [], plugin or []))
+        typer.echo(launch_command(load_config(config, overrides or []), config, overrides or [], plugin or [], plan))
         return
-    status = launch(load_config(config, overrides or []), plugin or [])
+    loaded = load_config(config, overrides or [])
+    if loaded.parallel == "auto" and plan is None:
+        profile_first(loaded, plugin or [])
+    status = launch(loaded, plugin or [], plan)
     raise typer.Exit(status.exit_code)

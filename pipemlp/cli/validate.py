@@ -3,9 +3,9 @@
 import json
 
 import typer
-from rich.console import Console
 
 from pipemlp.cli.arguments import Config, Json, Overrides, Plugins
+from pipemlp.cli.screen import screen
 from pipemlp.config.loading import load_config
 from pipemlp.training.plugins import load_plugins
 from pipemlp.training.preparation import prepare_run
@@ -26,4 +26,4 @@ def validate(config: Config, overrides: Overrides = None, plugin: Plugins = None
     if json_output:
         typer.echo(json.dumps(as_json(preparation), indent=1))
     else:
-        show(preparation, Console(highlight=False))
+        show(preparation, screen())

@@ -27,9 +27,12 @@ class ParallelConfig(Section):
     schedule: str = "1f1b"
     """The order of forwards and backwards: `gpipe`, `1f1b`, `interleaved-1f1b`, `zb-h1`, `zb-h2`, `interleaved-zb`,
     `zb-v`, `zb-auto`, or a CSV file with an order of your own (compute-only, as of torch.distributed.pipelining)."""
-    partition: Literal["parameters", "uniform"] | Annotated[tuple[NonNegative, ...], Strict(False)] = "parameters"
+    partition: Literal["parameters", "uniform", "balanced"] | Annotated[tuple[NonNegative, ...], Strict(False)] = (
+        "parameters"
+    )
     """Where to cut: `parameters` (the largest virtual stage as small as possible), `uniform` (equal numbers of
-    layers), or the boundaries of the virtual stages themselves, such as `[0, 9, 18]`."""
+    layers), `balanced` (the slowest stage as fast as possible, by NAME.profile.json where `pipemlp profile` has left
+    it, else by the layers' operations and bytes), or the boundaries of the virtual stages, such as `[0, 9, 18]`."""
     zero_stage: Literal[0, 1] = 0
     """1 shards the optimizer state over the replicas; bf16 always uses 1."""
     recompute: Literal["none", "elementwise"] | Positive = "none"

@@ -35,9 +35,10 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     def absolute(path: str) -> str:
         return os.path.normpath(config.base_dir / path)
 
-    if config.parallel.schedule.endswith(".csv"):
-        own = {"schedule": absolute(config.parallel.schedule)}
-        config = config.model_copy(update={"parallel": config.parallel.model_copy(update=own)})
+    parallel = config.parallel
+    if parallel != "auto" and parallel.schedule.endswith(".csv"):
+        own = {"schedule": absolute(parallel.schedule)}
+        config = config.model_copy(update={"parallel": parallel.model_copy(update=own)})
     path = config.data.path
     if path is None:
         return config

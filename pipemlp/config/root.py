@@ -35,8 +35,9 @@ class RunConfig(Section):
     """`constant`, `linear`, `cosine`, `one-cycle` or `step`, each with `warmup_steps`."""
     precision: Annotated[Literal["fp32", "bf16"], BeforeValidator(refuse_fp16)] = "fp32"
     """`bf16` computes in bfloat16 and keeps weights and gradient sums in float32."""
-    parallel: ParallelConfig = ParallelConfig()
-    """How the run is executed; never changes what it computes."""
+    parallel: Literal["auto"] | ParallelConfig = ParallelConfig()
+    """How the run is executed; never changes what it computes. `auto` plans for all devices of this machine, or for as
+    many processes as a launcher has started."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """When to evaluate on the validation rows, and what."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -51,6 +52,12 @@ class RunConfig(Section):
         """The loss of a resolved configuration, in which it is no longer `auto`."""
         assert isinstance(self.loss, Named)
         return self.loss
+
+    @property
+    def chosen_parallel(self) -> ParallelConfig:
+        """The section `parallel` of a configuration that is planned, in which it is no longer `auto`."""
+        assert isinstance(self.parallel, ParallelConfig)
+        return self.parallel
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 

@@ -19,17 +19,18 @@ def local_command(
     *,
     arguments: Sequence[str] = (),
     devices: Sequence[int] | None = None,
+    command: str = "train",
 ) -> list[str]:
     """The launcher's command line as a list, with the interpreter that runs now; no shell ever reads it.
 
-    `arguments` follow CONFIG after `train`. `devices` are GPU numbers, one per process; None takes the first ones
+    `arguments` follow CONFIG after the command. `devices` are GPU numbers, one per process; None takes the first ones
     (and is right for CPUs). Raises ConfigError for a CONFIG that would be read as an option.
     """
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", _NO_HOSTFILE]
-    command += ["--log_level", "critical"]  # its last words on a failure repeat the command, not the cause
-    command += _resources(num_processes, devices)
-    command += ["--master_port", str(master_port)]
-    return command + _worker_arguments(config_file, arguments)
+    line = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", _NO_HOSTFILE]
+    line += ["--log_level", "critical"]  # its last words on a failure repeat the command, not the cause
+    line += _resources(num_processes, devices)
+    line += ["--master_port", str(master_port)]
+    return line + _worker_arguments(command, config_file, arguments)
 
 
 def printable_command(
@@ -41,7 +42,7 @@ def printable_command(
 ) -> str:
     """The same as one line to read, or to paste into a shell: what `--print-command` shows."""
     resources = _resources(num_processes, devices)
-    return shlex.join(["deepspeed", *resources, *_worker_arguments(config_file, arguments)])
+    return shlex.join(["deepspeed", *resources, *_worker_arguments("train", config_file, arguments)])
 
 
 def visible_devices(num_processes: int, environ: Mapping[str, str] | None = None) -> tuple[int, ...] | None:
@@ -76,8 +77,8 @@ def _resources(num_processes: int, devices: Sequence[int] | None) -> list[str]:
     return ["--include", "localhost:" + ",".join(str(device) for device in devices)]
 
 
-def _worker_arguments(config_file: Path, arguments: Sequence[str]) -> list[str]:
+def _worker_arguments(command: str, config_file: Path, arguments: Sequence[str]) -> list[str]:
     name = str(config_file)
     if name.startswith("-"):
         raise ConfigError(f"{name}: a config file whose name starts with '-' reads as an option; write ./{name}")
-    return ["--module", "pipemlp", "train", name, *arguments]
+    return ["--module", "pipemlp", command, name, *arguments]

@@ -1,6 +1,7 @@
 """TCP ports: find a free one, and say early and clearly that one is taken."""
 
 import errno
+import os
 import socket
 
 from pipemlp.config.errors import ClusterError
@@ -29,6 +30,21 @@ def check_port(host: str, port: int) -> None:
     if _bind(family, address, host, port):
         # The store listens on all interfaces, so a listener on any other one is in its way as well.
         _bind(socket.AF_INET, ("", port), host, port)
+
+
+def own_port() -> int:
+    """`MASTER_PORT` if the user set it, else one that is free now.
+
+    Raises:
+        ClusterError: if the user's is no port, or taken.
+    """
+    given = os.environ.get("MASTER_PORT", "")
+    if not given:
+        return free_port()
+    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= 65535):
+        raise ClusterError(f"MASTER_PORT={given} is not a port; use 1024 to 65535")
+    check_port("127.0.0.1", int(given))
+    return int(given)
 
 
 def _bind(family: int, address: tuple[object, ...], host: str, port: int) -> bool:

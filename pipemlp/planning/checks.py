@@ -8,7 +8,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.metric_names import metrics_for
-from pipemlp.planning.partition import boundaries_for
+from pipemlp.planning.partition import boundaries_for, check_sizes
 from pipemlp.planning.shapes import DataShape
 from pipemlp.schedule.methods import METHODS
 from pipemlp.schedule.schedule import Schedule
@@ -19,7 +19,7 @@ Problem = tuple[str, str]
 
 def batch_problems(config: RunConfig) -> Iterator[Problem]:
     """Divisibility of the global batch; needs no data."""
-    parallel, batch = config.parallel, config.training.global_batch_size
+    parallel, batch = config.chosen_parallel, config.training.global_batch_size
     micro_batches = 1 if parallel.micro_batches == "auto" else parallel.micro_batches
     unit = parallel.data_parallel * micro_batches
     if batch % unit == 0:
@@ -64,7 +64,7 @@ def plan_notes(config: RunConfig, shape: DataShape) -> Iterator[str]:
 
 
 def _schedule_problems(config: RunConfig, own: Schedule | None) -> Iterator[Problem]:
-    parallel = config.parallel
+    parallel = config.chosen_parallel
     sizes = parallel.stages, int(parallel.micro_batches), int(parallel.virtual_stages)
     if own is None:
         try:
@@ -80,10 +80,13 @@ def _schedule_problems(config: RunConfig, own: Schedule | None) -> Iterator[Prob
 
 
 def _cut_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> Iterator[Problem]:
-    parallel = config.parallel
+    parallel = config.chosen_parallel
     num_stages, num_virtual_stages = parallel.stages, int(parallel.virtual_stages)
     try:
-        boundaries_for(parallel.partition, layers, num_stages, num_virtual_stages)
+        if parallel.partition == "balanced":
+            check_sizes(layers, num_stages, num_virtual_stages)
+        else:
+            boundaries_for(parallel.partition, layers, num_stages, num_virtual_stages)
     except ValueError as error:
         most = sum(1 for layer in layers if layer.parameters)
         fewest = METHODS[parallel.schedule].default_virtual_stages if parallel.schedule in METHODS else 1

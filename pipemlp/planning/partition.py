@@ -74,18 +74,16 @@ def boundaries_for(
 ) -> tuple[int, ...]:
     """Boundaries of the virtual stages by name of the method, or the given ones.
 
+    Args:
+        partition: `uniform`, `parameters`, or the boundaries; where `balanced` cuts depends on costs (see `making`).
+        layers: of the whole model.
+        num_stages, num_virtual_stages: sizes.
+
     Raises:
         ValueError: with the rule and its arithmetic, if the cut is impossible.
     """
+    check_sizes(layers, num_stages, num_virtual_stages)
     num_layers, depth = len(layers), num_stages * num_virtual_stages
-    most = sum(1 for layer in layers if layer.parameters)
-    if depth > most:
-        without = "" if most == num_layers else f", {num_layers - most} of them without parameters"
-        wanted = f"{num_stages} {'stage' if num_stages == 1 else 'stages'}"
-        if num_virtual_stages > 1:
-            wanted += f" x {num_virtual_stages} virtual stages = {depth}"
-        remedy = f"use at most {most // num_virtual_stages}" if most >= num_virtual_stages else "use fewer"
-        raise ValueError(f"{wanted} but the model has {num_layers} layers{without}; {remedy}")
     if isinstance(partition, str):
         if partition == "uniform":
             boundaries = uniform_boundaries(num_layers, depth)
@@ -119,3 +117,20 @@ def _check_list(boundaries: tuple[int, ...], num_layers: int, num_stages: int, n
     for left, right in zip(boundaries, boundaries[1:], strict=False):
         if left >= right:
             raise ValueError(f"{shown} must increase, but {right} follows {left}")
+
+
+def check_sizes(layers: Sequence[LayerDescription], num_stages: int, num_virtual_stages: int) -> None:
+    """Refuse more virtual stages than there are layers with parameters.
+
+    Raises:
+        ValueError: with the arithmetic, and the largest number of stages.
+    """
+    num_layers, depth = len(layers), num_stages * num_virtual_stages
+    most = sum(1 for layer in layers if layer.parameters)
+    if depth > most:
+        without = "" if most == num_layers else f", {num_layers - most} of them without parameters"
+        wanted = f"{num_stages} {'stage' if num_stages == 1 else 'stages'}"
+        if num_virtual_stages > 1:
+            wanted += f" x {num_virtual_stages} virtual stages = {depth}"
+        remedy = f"use at most {most // num_virtual_stages}" if most >= num_virtual_stages else "use fewer"
+        raise ValueError(f"{wanted} but the model has {num_layers} layers{without}; {remedy}")

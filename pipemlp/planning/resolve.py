@@ -44,12 +44,12 @@ def resolve(config: RunConfig, shape: DataShape, own: Schedule | None = None) ->
     if config.evaluation.every_epochs is None and config.evaluation.every_steps is None:
         evaluation["every_epochs"] = 1
     update["evaluation"] = config.evaluation.model_copy(update=evaluation)
-    update["parallel"] = config.parallel.model_copy(update=_parallel(config, own, notes))
+    update["parallel"] = config.chosen_parallel.model_copy(update=_parallel(config, own, notes))
     return config.model_copy(update=update), tuple(notes)
 
 
 def _parallel(config: RunConfig, own: Schedule | None, notes: list[str]) -> dict[str, object]:
-    parallel = config.parallel
+    parallel = config.chosen_parallel
     update: dict[str, object] = {}
     if parallel.virtual_stages == "auto":
         method = METHODS.get(parallel.schedule)

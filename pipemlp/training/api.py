@@ -11,6 +11,7 @@ from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.training.launch import launch
 from pipemlp.training.plugins import load_plugins
 from pipemlp.training.preparation import Preparation, prepare_run
+from pipemlp.training.profile_launch import profile_first
 from pipemlp.training.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def train(config: RunConfig | str | Path, plugins: Sequence[str] = ()) -> Run:
     if WorkerEnvironment.from_environ() is not None:
         raise UserError("pipemlp.train starts its own processes; in a launcher, run `-m pipemlp train CONFIG` instead")
     load_plugins(plugins)
-    ended = launch(_configuration(config), plugins)
+    loaded = _configuration(config)
+    if loaded.parallel == "auto":
+        profile_first(loaded, plugins)
+    ended = launch(loaded, plugins)
     run = open_run(ended.run_dir)
     if ended.exit_code:
         error = UserError(f"{ended.run_dir}: {run.status.message}")

@@ -5,6 +5,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from pipemlp.config.errors import UserError
 from pipemlp.launching.status import report_failure
@@ -46,7 +47,7 @@ def describe(error: BaseException) -> tuple[str, int, bool]:
     return f"{type(error).__name__}: {text}", 1, True
 
 
-def fail(error: BaseException, *, terminal: Terminal, run_dir: Path | None, rank: int) -> None:
+def fail(error: BaseException, *, terminal: Terminal, run_dir: Path | None, rank: int) -> NoReturn:
     """Say, record and leave; never returns. The traceback of a bug goes to the log."""
     message, exit_code, own = describe(error)
     traceback.print_exception(error)
@@ -62,7 +63,7 @@ def end(
     run_dir: Path | None,
     rank: int,
     traced: bool = False,
-) -> None:
+) -> NoReturn:
     """Record a failure and leave at once, past threads and peers that would wait; never returns."""
     recorded = True
     if run_dir is not None:

@@ -1,21 +1,20 @@
 """Start a run's processes on this machine, and see it through to its end."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipemlp.config.errors import ClusterError
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.command import local_command, printable_command, visible_devices
 from pipemlp.launching.environment import launcher_environment
-from pipemlp.launching.ports import check_port, free_port
+from pipemlp.launching.ports import own_port
 from pipemlp.launching.supervise import run_launcher
+from pipemlp.training.auto_plan import num_devices
 from pipemlp.training.relay import shown_output
 from pipemlp.training.report import grid_text
-from pipemlp.training.run_directory import CONFIG_FILE, RUN_DIR_VARIABLE
-from pipemlp.training.startup import begin, prepare_locally
+from pipemlp.training.run_directory import CONFIG_FILE, PLAN_FILE, RUN_DIR_VARIABLE
+from pipemlp.training.startup import begin, prepare_locally, read_plan_file
 
 PATIENCE_SECONDS = 2.0
 
@@ -28,17 +27,23 @@ class Ended:
     exit_code: int
 
 
-def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
+def launch(config: RunConfig, plugins: Sequence[str] = (), plan_path: Path | None = None) -> Ended:
     """Prepare the run, start the `deepspeed` launcher, and wait.
+
+    Args:
+        config: as the user wrote it.
+        plugins: modules that the processes import too.
+        plan_path: of a plan file, if there is one.
 
     Raises:
         UserError: for everything that can be known before the processes start.
     """
-    preparation = prepare_locally(config, _Patience())
+    planned = read_plan_file(plan_path) if plan_path is not None else None
+    preparation = prepare_locally(config, _Patience(), planned)
     plan = preparation.plan
     device = preparation.config.run.device
     devices = visible_devices(plan.num_ranks) if device == "cuda" else None
-    port = _port()
+    port = own_port()
     run_dir = begin(preparation)
     for note in preparation.notes:
         print(note)
@@ -51,7 +56,10 @@ def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
         run_dir / CONFIG_FILE,
         plan.num_ranks,
         port,
-        arguments=_plugin_arguments(plugins),
+        arguments=[
+            *_plugin_arguments(plugins),
+            *_plan_arguments(run_dir / PLAN_FILE if preparation.planned is not None else None),
+        ],
         devices=devices,
     )
     environment = launcher_environment(device) | {RUN_DIR_VARIABLE: str(run_dir)}
@@ -59,25 +67,29 @@ def launch(config: RunConfig, plugins: Sequence[str] = ()) -> Ended:
         return Ended(run_dir, run_launcher(command, run_dir, environment, output=output))
 
 
-def launch_command(config: RunConfig, path: Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> str:
+def launch_command(
+    config: RunConfig,
+    path: Path,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    plan_path: Path | None = None,
+) -> str:
     """The command that starts the same processes by hand."""
-    num_ranks = config.parallel.stages * config.parallel.data_parallel
-    return printable_command(path, num_ranks, arguments=[*overrides, *_plugin_arguments(plugins)])
-
-
-def _port() -> int:
-    """`MASTER_PORT` if the user set it, else one that is free now."""
-    given = os.environ.get("MASTER_PORT", "")
-    if not given:
-        return free_port()
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= 65535):
-        raise ClusterError(f"MASTER_PORT={given} is not a port; use 1024 to 65535")
-    check_port("127.0.0.1", int(given))
-    return int(given)
+    if plan_path is None and config.parallel == "auto":
+        num_ranks = num_devices(config)
+    else:
+        parallel = config.chosen_parallel if plan_path is None else read_plan_file(plan_path).parallel
+        num_ranks = parallel.stages * parallel.data_parallel
+    arguments = [*overrides, *_plugin_arguments(plugins), *_plan_arguments(plan_path)]
+    return printable_command(path, num_ranks, arguments=arguments)
 
 
 def _plugin_arguments(plugins: Sequence[str]) -> list[str]:
     return [argument for plugin in plugins for argument in ("--plugin", plugin)]
+
+
+def _plan_arguments(plan_path: Path | None) -> list[str]:
+    return [] if plan_path is None else ["--plan", str(plan_path.absolute())]
 
 
 class _Patience:

@@ -5,7 +5,7 @@ No torch here, and no process group: every mistake that can be known is reported
 
 import glob
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipemlp.config.data import SplitPaths
@@ -16,10 +16,14 @@ from pipemlp.data import PreparedData, prepare
 from pipemlp.planning.budget import Budget, budget_of
 from pipemlp.planning.checks import batch_problems, plan_notes, plan_problems
 from pipemlp.planning.layers import LayerDescription, describe_layers
-from pipemlp.planning.plan import Plan, make_plan
+from pipemlp.planning.making import Known, make_plan
+from pipemlp.planning.plan import Plan
+from pipemlp.planning.plan_file import PlanFile
 from pipemlp.planning.resolve import resolve
 from pipemlp.schedule.schedule import Schedule
 from pipemlp.schedule.torch_csv import read_csv
+from pipemlp.training.auto_plan import plan_automatically
+from pipemlp.training.cost_sources import on_gpu, usual_costs
 
 Progress = Callable[[str, float], None]
 
@@ -35,6 +39,7 @@ class Preparation:
         plan: how it is executed.
         budget: steps, and when to evaluate.
         notes: what was inferred and decided, for the user.
+        planned: the plan that it follows, if it follows one.
     """
 
     config: RunConfig
@@ -43,15 +48,32 @@ class Preparation:
     plan: Plan
     budget: Budget
     notes: tuple[str, ...]
+    planned: PlanFile | None = None
 
 
-def prepare_run(config: RunConfig, progress: Progress | None = None) -> Preparation:
+def prepare_run(
+    config: RunConfig,
+    progress: Progress | None = None,
+    planned: PlanFile | None = None,
+    num_ranks: int | None = None,
+) -> Preparation:
     """Check everything that can be known, and decide the rest.
+
+    Args:
+        config: as the user wrote it.
+        progress: told what is being done, and how far it is.
+        planned: a plan, whose `parallel` section replaces the configuration's.
+        num_ranks: of the processes that were started already, for `parallel: auto`; else those of this machine.
 
     Raises:
         ConfigError: with all problems of the configuration, each with its file and line.
         DataError: with all problems of the data.
     """
+    planning_notes: tuple[str, ...] = ()
+    if config.parallel == "auto" and planned is None:
+        planned, planning_notes = plan_automatically(config, num_ranks)
+    if planned is not None:
+        config = config.model_copy(update={"parallel": planned.parallel})
     problems = list(batch_problems(config))
     if problems:
         raise problems_error(config, problems)
@@ -62,17 +84,42 @@ def prepare_run(config: RunConfig, progress: Progress | None = None) -> Preparat
     config, own = _with_schedule(config)
     resolved, notes = resolve(_with_columns(config, data), data.shape, own)
     layers = describe_layers(resolved.model, data.shape)
+    if planned is not None and (differing := planned.differing_keys(resolved, layers)):
+        raise ConfigError([f"--plan: {difference}" for difference in differing])
     problems = list(plan_problems(resolved, layers, data.shape, own))
     if problems:
         raise problems_error(config, problems)
+    known, cut_notes = _known(resolved, layers, own, planned)
+    plan = replace(make_plan(resolved, layers, known), prediction=None if planned is None else planned.prediction)
     return Preparation(
-        config=resolved,
+        config=_with_cut(resolved, plan),
         data=data,
         layers=layers,
-        plan=make_plan(resolved, layers, own),
+        plan=plan,
         budget=budget_of(resolved, data.shape.num_rows[0]),
-        notes=(*data.notes, *notes, *plan_notes(resolved, data.shape)),
+        notes=(*data.notes, *planning_notes, *notes, *cut_notes, *plan_notes(resolved, data.shape)),
+        planned=planned,
     )
+
+
+def _known(
+    config: RunConfig, layers: tuple[LayerDescription, ...], own: Schedule | None, planned: PlanFile | None
+) -> tuple[Known, tuple[str, ...]]:
+    """What the plan is made with, and what the user should know of it."""
+    if planned is not None:
+        return Known(costs=planned.costs, runs_on_gpu=on_gpu(config)), ()
+    if config.chosen_parallel.partition != "balanced":
+        return Known(schedule=own, runs_on_gpu=on_gpu(config)), ()
+    source, how = usual_costs(config, layers)
+    return Known(schedule=own, source=source), (f"parallel.partition: balanced {how}",)
+
+
+def _with_cut(config: RunConfig, plan: Plan) -> RunConfig:
+    """The configuration with the boundaries in the place of `balanced`, so that every rank cuts there."""
+    if config.chosen_parallel.partition != "balanced":
+        return config
+    parallel = config.chosen_parallel.model_copy(update={"partition": plan.boundaries})
+    return config.model_copy(update={"parallel": parallel})
 
 
 def _located(config: RunConfig, message: str) -> str:
@@ -83,7 +130,7 @@ def _located(config: RunConfig, message: str) -> str:
 
 def _with_schedule(config: RunConfig) -> tuple[RunConfig, Schedule | None]:
     """The configuration with the absolute path of the user's own schedule, and that schedule, if there is one."""
-    given = config.parallel.schedule
+    given = config.chosen_parallel.schedule
     if not given.endswith(".csv"):
         return config, None
     path = Path(str(_absolute(given, config.base_dir)))
@@ -96,7 +143,7 @@ def _with_schedule(config: RunConfig) -> tuple[RunConfig, Schedule | None]:
         elif isinstance(error, OSError | UnicodeDecodeError):
             reason = f"cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
         raise problems_error(config, [("parallel.schedule", f"{given}: {reason}")]) from error
-    parallel = config.parallel.model_copy(update={"schedule": str(path)})
+    parallel = config.chosen_parallel.model_copy(update={"schedule": str(path)})
     return config.model_copy(update={"parallel": parallel}), own
 
 

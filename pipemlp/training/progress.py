@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import torch
@@ -88,6 +88,12 @@ class ProgressDisplay:
         self.console.print(title, style="bold", markup=False)
         for name, value in rows.items():
             self.console.print(f"  {name:<22}{value}", markup=False, soft_wrap=True)
+
+    def lines(self, title: str, lines: Sequence[str]) -> None:
+        """Show some lines below a title."""
+        self.console.print(title, style="bold", markup=False)
+        for line in lines:
+            self.console.print(f"  {line}", markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """End the live display."""

@@ -8,9 +8,9 @@ from typing import Any
 from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.schedule.costs import Costs
 from pipemlp.schedule.measured import MeasuredStep, read_timeline
+from pipemlp.training.run_directory import PLAN_FILE
 
 TIMELINE_FILE = "timeline.json"
-PLAN_FILE = "plan.json"
 
 
 def recorded_steps(run_dir: Path) -> tuple[tuple[MeasuredStep, ...], ...]:

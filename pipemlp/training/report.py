@@ -5,12 +5,21 @@ from rich.console import Console
 from rich.table import Table
 
 from pipemlp.data.problems import counted
-from pipemlp.planning.memory import MemoryEstimate
 from pipemlp.planning.plan import Plan
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.sizes import compact_size
 
-MEMORY_PARTS = ("parameter", "gradient", "optimizer", "activation", "buffer")
+_HEADS = {
+    "parameter": "weights",
+    "gradient": "grads",
+    "optimizer": "optim.",
+    "activation": "activ.",
+    "transfer": "transf.",
+    "buffer": "buffers",
+    "step": "step",
+    "margin": "margin",
+}
+"""The heads of the table's columns, by the items of `MemoryEstimate`."""
 
 
 def as_json(preparation: Preparation) -> dict[str, object]:
@@ -33,7 +42,8 @@ def as_json(preparation: Preparation) -> dict[str, object]:
                 "stage": stage,
                 "layers": plan.layer_ranges(stage),
                 "parameters": plan.num_parameters[stage],
-                **{f"{part}_bytes": getattr(memory, f"{part}_bytes") for part in (*MEMORY_PARTS, "total")},
+                **{f"{item}_bytes": size for item, size in memory.items().items()},
+                "total_bytes": memory.total_bytes,
             }
             for stage, memory in enumerate(plan.memory)
         ],
@@ -84,13 +94,11 @@ def _table(preparation: Preparation) -> Table:
         title=f"{len(preparation.layers)} layers, {sum(plan.num_parameters):,} parameters; memory per rank (G = GiB)",
         title_justify="left",
     )
-    for name in ("stage", "layers", "parameters", "weights", "grads", "optim.", "activ.", "buffers", "total"):
+    shown = [item for item in _HEADS if any(memory.items()[item] for memory in plan.memory)]
+    for name in ("stage", "layers", "parameters", *(_HEADS[item] for item in shown), "total"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage, memory in enumerate(plan.memory):
         held = " ".join(f"{start}..{stop - 1}" for start, stop in plan.layer_ranges(stage))
-        table.add_row(str(stage), held, f"{plan.num_parameters[stage]:,}", *_sizes(memory))
+        sizes = [compact_size(memory.items()[item]) for item in shown]
+        table.add_row(str(stage), held, f"{plan.num_parameters[stage]:,}", *sizes, compact_size(memory.total_bytes))
     return table
-
-
-def _sizes(memory: MemoryEstimate) -> list[str]:
-    return [compact_size(getattr(memory, f"{part}_bytes")) for part in (*MEMORY_PARTS, "total")]

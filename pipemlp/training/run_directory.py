@@ -13,11 +13,13 @@ from pipemlp.config.root import RunConfig
 from pipemlp.config.writing import write_config
 from pipemlp.launching.status import write_status
 from pipemlp.planning.plan import Plan
+from pipemlp.planning.plan_file import PlanFile
 
 RUN_DIR_VARIABLE = "PIPEMLP_RUN_DIR"
 """Set by `pipemlp train` for the workers it starts: the run directory is made already."""
 
 CONFIG_FILE = "config.resolved.yaml"
+PLAN_FILE = "plan.json"
 PACKAGES = ("pipemlp", "torch", "deepspeed", "numpy", "pyarrow", "pydantic", "torchmetrics", "safetensors")
 
 
@@ -71,13 +73,17 @@ def _message(config: RunConfig, text: str) -> str:
     return f"{where}: run.dir: {text}" if where else f"run.dir: {text}"
 
 
-def write_start(run_dir: Path, config: RunConfig, plan: Plan) -> None:
-    """Write what is known before the first step: configuration, plan, environment, status."""
+def write_start(run_dir: Path, config: RunConfig, plan: Plan, planned: PlanFile | None = None) -> None:
+    """Write what is known before the first step: configuration, plan, environment, status.
+
+    The plan of a planned run is a plan file too.
+    """
     (run_dir / "logs").mkdir(exist_ok=True)
     write_config(
         config.model_copy(update={"run": config.run.model_copy(update={"dir": "auto"})}), run_dir / CONFIG_FILE
     )
-    _write_json(run_dir / "plan.json", plan.to_json())
+    kept = {} if planned is None else planned.to_json()
+    _write_json(run_dir / PLAN_FILE, plan.to_json() | kept)
     _write_json(run_dir / "environment.json", environment(config))
     write_status(run_dir, "running", fresh=True)
 

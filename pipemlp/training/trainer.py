@@ -15,6 +15,7 @@ from pipemlp.planning.metric_names import larger_is_better
 from pipemlp.training.batches import BatchLoader
 from pipemlp.training.evaluation import evaluate_split
 from pipemlp.training.improvement import Improvement
+from pipemlp.training.prediction_check import PredictionCheck
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.timeline import TimelineRecorder
 
@@ -60,6 +61,7 @@ class Trainer:
         device: torch.device,
         watcher: Watcher,
         timeline: TimelineRecorder,
+        check: PredictionCheck | None = None,
     ) -> None:
         self._config = preparation.config
         self._data = preparation.data
@@ -69,6 +71,7 @@ class Trainer:
         self._device = device
         self._watcher = watcher
         self._timeline = timeline
+        self._check = check
         self._evaluations: dict[str, dict[str, float]] = {}
         best = self._config.checkpoint.best
         self._best = Improvement(larger_is_better(best)) if best is not None else None
@@ -114,6 +117,8 @@ class Trainer:
         done = step + 1
         record = done % self._config.logging.every_steps == 0 or done == 1 or done == self._budget.num_steps
         self._timeline.before(done)
+        if self._check is not None:
+            self._check.before(done)
         self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate)
         self._timeline.after(done)
         self._num_samples += self._rows_of(step)
@@ -124,6 +129,8 @@ class Trainer:
         self._training_seconds += time.perf_counter() - started
         if record:
             self._watcher.step(done, value, rate, self._num_samples / self._training_seconds)
+        if self._check is not None:
+            self._check.after(done)
 
     def _remedy(self) -> str:
         return f"lower optimizer.lr ({self._config.optimizer.lr:g}), or set training.clip_norm, such as 1.0"
@@ -152,6 +159,8 @@ class Trainer:
         return True
 
     def _evaluate_split(self, split: str, done: int) -> dict[str, float]:
+        if self._check is not None:
+            self._check.paused()
         names = self._config.evaluation.metrics
         values = evaluate_split(self._pipeline, self._loader, self._data, split, names, self._device)
         if not math.isfinite(values["loss"]):

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from pipemlp.training.prediction_check import PredictionReport, report_lines, write_report
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.progress import ProgressDisplay, memory_bytes
 from pipemlp.training.sizes import size_text
@@ -54,8 +55,8 @@ class FirstRankWatcher:
         """Show the line."""
         self._display.note(text)
 
-    def finish(self, outcome: Outcome) -> None:
-        """The summary, and the end in status.json."""
+    def finish(self, outcome: Outcome, report: PredictionReport | None = None) -> None:
+        """The summary, how far the plan was off if there was one, and the end in status.json."""
         rows = {"steps": f"{outcome.step}"}
         if outcome.best_step != outcome.step:
             rows["kept weights of step"] = f"{outcome.best_step}"
@@ -68,4 +69,7 @@ class FirstRankWatcher:
         rows["metrics"] = str(self._run_dir / "metrics.jsonl")
         rows["logs"] = str(self._run_dir / "logs")
         self._display.summary(f"{self._run_dir.name} is done", rows)
+        if report is not None:
+            write_report(self._run_dir, report)
+            self._display.lines("predicted and measured", report_lines(report))
         self._records.finish(outcome.step, "")

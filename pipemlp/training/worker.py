@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -22,10 +23,12 @@ from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.model.losses import build_loss
 from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import describe_layers
-from pipemlp.planning.plan import make_plan
+from pipemlp.planning.making import Known, make_plan
+from pipemlp.planning.plan_file import costs_from_json, prediction_from_json
 from pipemlp.planning.shapes import shape_from_json
 from pipemlp.schedule.torch_csv import read_csv
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.prediction_check import PredictionCheck
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.startup import message_to_others
 from pipemlp.training.timeline import TimelineRecorder
@@ -60,12 +63,16 @@ def run_worker(
     watcher: Watcher = SilentWatcher()
     if environment.rank == 0:
         watcher = FirstRankWatcher(run_dir, preparation, terminal)
-    timeline = TimelineRecorder(run_dir, pipeline, config.logging.timeline_every_steps)
-    outcome = Trainer(preparation, pipeline, loader, device, watcher, timeline).run()
+    recorder = TimelineRecorder(run_dir, pipeline, config.logging.timeline_every_steps)
+    check = None
+    if preparation.plan.prediction is not None:
+        check = PredictionCheck(pipeline, device, config.logging.timeline_every_steps)
+    outcome = Trainer(preparation, pipeline, loader, device, watcher, recorder, check).run()
     save_model(run_dir, preparation, pipeline, outcome)
+    report = check.report() if check is not None else None
     leave_processes()
     if isinstance(watcher, FirstRankWatcher):
-        watcher.finish(outcome)
+        watcher.finish(outcome, report)
     return run_dir
 
 
@@ -104,7 +111,14 @@ def _share(prepared: tuple[Preparation, Path] | None, device: torch.device) -> t
     config = RunConfig.model_validate(received["config"])
     shape = shape_from_json(received["shape"])
     layers = describe_layers(config.model, shape)
-    plan = make_plan(config, layers, read_csv(received["schedule"], config.parallel.schedule))
+    known = Known(
+        schedule=read_csv(received["schedule"], config.chosen_parallel.schedule),
+        costs=costs_from_json(received["costs"]),
+        runs_on_gpu=device.type == "cuda",
+    )
+    plan = make_plan(config, layers, known)
+    if received["prediction"] is not None:
+        plan = replace(plan, prediction=prediction_from_json(received["prediction"]))
     place = place_of(plan, dist.get_rank())
     learned = Preprocessing.from_json(received["preprocessing"])
     if place.reads_inputs or place.computes_loss:

@@ -60,8 +60,8 @@ OWN = "; your own are registered by --plugin MODULE"
          "global_batch_size, clip_norm, early_stopping"),
         ("training: {early_stopping: 3}", "training.early_stopping: 3 is a whole number; a mapping is expected, with "
          "some of the keys metric, patience, min_delta"),
-        ("parallel: auto", 'parallel: "auto" is text; a mapping is expected, with some of the keys stages, '
-         "virtual_stages, data_parallel, micro_batches, schedule, partition, zero_stage, recompute"),
+        ("parallel: automatic", 'parallel: "automatic" is text; auto or {stages, virtual_stages, data_parallel, '
+         "micro_batches, schedule, partition, zero_stage, recompute} is expected"),
         ("evaluation: {metrics: rmse}", 'evaluation.metrics: "rmse" is text; auto or a list of names is expected'),
         ("evaluation: {metrics: [1]}", "evaluation.metrics[0]: 1 is a whole number; text is expected"),
         ("optimizer: {betas: 0.9}", "optimizer.betas: 0.9 is written with a fraction; a list of 2 numbers is expected"),
@@ -114,7 +114,7 @@ OWN = "; your own are registered by --plugin MODULE"
         ("parallel: {schedule: my_order}", "parallel.schedule: unknown schedule 'my_order'; known are gpipe, 1f1b, "
          "interleaved-1f1b, zb-h1, zb-h2, interleaved-zb, zb-v, zb-auto, or a .csv file"),
         ("parallel: {schedule: 3}", "parallel.schedule: 3 is a whole number; text is expected"),
-        ("parallel: {partition: balanced}", 'parallel.partition: "balanced" is text; parameters, uniform or a list of '
+        ("parallel: {partition: even}", 'parallel.partition: "even" is text; parameters, uniform, balanced or a list of '
          "whole numbers is expected"),
         ("parallel: {partition: [0, x]}", 'parallel.partition[1]: "x" is text; a whole number is expected'),
         ("parallel: {recompute: elemntwise}", 'parallel.recompute: "elemntwise" is text; none, elementwise or a whole '

@@ -92,14 +92,14 @@ def check_launcher(words: list[str], monkeypatch, capsys) -> None:
         assert capsys.readouterr().out.split() == words
     elif words[0] == "torchrun":
         assert words[1] == "--nproc-per-node" and words[3:6] == ["-m", "pipemlp", "train"]
-        parallel = load_config(words[6]).parallel
+        parallel = load_config(words[6]).chosen_parallel
         assert int(words[2]) == parallel.stages * parallel.data_parallel
     else:
         assert words[0] == "bash", words
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", ["README.md", "docs/your-own-data.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/your-own-data.md", "docs/planning.md"])
 def test_everything_on_the_page_runs(page, folder, monkeypatch, capsys):
     digits = folder / "configs" / "digits.yaml"
     digits.write_text(shorten(digits.read_text()))
@@ -116,6 +116,8 @@ def test_everything_on_the_page_runs(page, folder, monkeypatch, capsys):
                     check_launcher(words, monkeypatch, capsys)
                 elif words[1] == "train":
                     run(["-m", *words])
+                elif words[1] == "profile":
+                    run(["-m", *words, "--seconds", "2"])
                 else:
                     assert exit_code_of(words[1:], monkeypatch) == 0, f"{line}\n{capsys.readouterr()}"
 

@@ -5,7 +5,8 @@ import pytest
 from pipemlp.config.parallel import SCHEDULES
 from pipemlp.config.root import RunConfig
 from pipemlp.planning.layers import describe_layers
-from pipemlp.planning.plan import Plan, make_plan
+from pipemlp.planning.making import make_plan
+from pipemlp.planning.plan import Plan
 from pipemlp.planning.resolve import resolve
 from pipemlp.planning.shapes import DataShape
 from pipemlp.schedule.methods import METHODS

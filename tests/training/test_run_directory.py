@@ -11,7 +11,7 @@ from pipemlp.config.loading import load_config
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.status import read_status
 from pipemlp.planning.layers import describe_layers
-from pipemlp.planning.plan import make_plan
+from pipemlp.planning.making import make_plan
 from pipemlp.planning.resolve import resolve
 from pipemlp.planning.shapes import DataShape
 from pipemlp.training import run_directory

@@ -1,0 +1,156 @@
+"""How long a step takes: the simulated pipeline, then what of the reductions nothing hides, then the optimizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import fsum
+
+from pipemlp.planning.contention import Overlaps, slowed
+from pipemlp.planning.layer_times import LayerTimes
+from pipemlp.planning.layers import LayerDescription
+from pipemlp.planning.machine import Machine
+from pipemlp.schedule.costs import Costs
+from pipemlp.schedule.placement import Placement, stage_of
+from pipemlp.schedule.schedule import Schedule
+from pipemlp.schedule.simulation import Simulation
+
+_SUM_BYTES = 4
+BUCKET_BYTES = 16 * 2**20
+"""Gradients that are reduced together: the last bucket is never hidden."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds of one step, and what makes them up.
+
+    Args:
+        is_measured: whether the costs are from a profile.
+        pipeline_seconds: from the first forward to the last gradient.
+        reduction_seconds: of summing up gradients over the replicas, as far as nothing hides it.
+        optimizer_seconds: of the optimizer, and of what ZeRO 1 gathers after it.
+        other_seconds: the batch, the loss, the loop.
+        bubbles: by stage, the idle share of the pipeline's time.
+    """
+
+    is_measured: bool
+    pipeline_seconds: float
+    reduction_seconds: float
+    optimizer_seconds: float
+    other_seconds: float
+    bubbles: tuple[float, ...]
+
+    @property
+    def step_seconds(self) -> float:
+        """All of it."""
+        return self.pipeline_seconds + self.reduction_seconds + self.optimizer_seconds + self.other_seconds
+
+    @property
+    def bubble_fraction(self) -> float:
+        """Idle share of all stages' time in the pipeline."""
+        return sum(self.bubbles) / len(self.bubbles)
+
+
+def timed_costs(
+    costs: Costs,
+    boundaries: Sequence[int],
+    times: LayerTimes,
+    machine: Machine,
+    grid: tuple[int, int],
+    placement: Placement,
+    met: Overlaps | None = None,
+) -> Costs:
+    """The costs of a cut with other seconds: those of the layers and of the machine.
+
+    Args:
+        costs: of the same cut; their bytes stay.
+        boundaries: of the virtual stages.
+        times: of the layers.
+        machine: of the actions and messages.
+        grid: stages, replicas.
+        placement: which stages hold which virtual stages.
+        met: how many of the other ranks compute during each virtual stage's actions; all of them if not given.
+    """
+    num_stages, num_replicas = grid
+
+    def of_runs(kind: str, values: Sequence[float], besides: float) -> tuple[float, ...]:
+        result = []
+        for virtual_stage, (start, stop) in enumerate(pairwise(boundaries)):
+            overlap = 1.0 if met is None else met.get((virtual_stage, kind), 1.0)
+            result.append(besides + fsum(slowed(values[start:stop], times.alone[start:stop], overlap)))
+        return tuple(result)
+
+    forward, inward, weight = machine.action_seconds
+    hops = []
+    for index, size in enumerate(costs.hop_bytes):
+        one, other = (stage_of(v, num_stages, placement) for v in (index, index + 1))
+        hops.append(machine.network_of_cut(one, other, num_replicas).message.at(size) if one != other else 0.0)
+    return replace(
+        costs,
+        forward=of_runs("F", times.forward, forward),
+        input_gradient=of_runs("I", times.input_gradient, inward),
+        weight_gradient=of_runs("W", times.weight_gradient, weight),
+        hop=tuple(hops),
+        overhead=machine.overhead_seconds,
+    )
+
+
+def predict(
+    simulation: Simulation,
+    costs: Costs,
+    machine: Machine,
+    held: Sequence[Sequence[LayerDescription]],
+    *,
+    num_replicas: int,
+    zero_stage: int,
+    value_bytes: int,
+) -> Prediction:
+    """The time of a step.
+
+    Args:
+        simulation: of its schedule with `costs`, which `timed_costs` made.
+        costs: the same.
+        machine: the same.
+        held: the layers of each stage.
+        num_replicas, zero_stage: the replicas, and whether the optimizer is sharded over them.
+        value_bytes: of one parameter.
+    """
+    schedule = simulation.schedule
+    ready, updated = [], []
+    for stage, layers in enumerate(held):
+        network = machine.network_of_replicas(stage, num_replicas)
+        num_parameters = sum(layer.num_parameters for layer in layers)
+        ready.append(
+            simulation.ends[stage][-1] + _exposed(schedule, stage, costs, machine, num_parameters, num_replicas)
+        )
+        shards = num_replicas if zero_stage == 1 else 1
+        seconds = machine.optimizer_seconds * num_parameters / shards + machine.parameter_seconds * num_parameters
+        if shards > 1:  # half of an all-reduce: every rank sends its shard of the new parameters around once
+            seconds += network.all_reduce_seconds(value_bytes * num_parameters, num_replicas) / 2
+        updated.append(seconds)
+    makespan = simulation.makespan
+    return Prediction(
+        is_measured=machine.is_measured,
+        pipeline_seconds=makespan,
+        reduction_seconds=max(0.0, max(ready) - makespan),
+        optimizer_seconds=max(updated),
+        other_seconds=machine.step_seconds,
+        bubbles=simulation.bubbles,
+    )
+
+
+def _exposed(
+    schedule: Schedule, stage: int, costs: Costs, machine: Machine, num_parameters: int, num_replicas: int
+) -> float:
+    """What of a stage's reductions comes after its last gradient.
+
+    A bucket is reduced once the last micro-batch has gone through its layers; the other layers hide it meanwhile.
+    """
+    num_bytes = _SUM_BYTES * num_parameters
+    network = machine.network_of_replicas(stage, num_replicas)
+    whole = network.all_reduce_seconds(num_bytes, num_replicas)
+    if not machine.is_gpu or num_bytes <= BUCKET_BYTES:
+        return whole
+    meanwhile = sum(costs.weight_gradient[v] for v in schedule.virtual_stages_of(stage))
+    return max(
+        whole - meanwhile * (1 - BUCKET_BYTES / num_bytes), network.all_reduce_seconds(BUCKET_BYTES, num_replicas)
+    )

@@ -1,0 +1,75 @@
+"""What messages and reductions take between the ranks at hand, all links busy at once.
+
+message      rank 0 <-> 1, 2 <-> 3, ...      there and back, half of it counts
+reduction    the sum over all ranks          as a ring would: 2 (n - 1) / n of the bytes leave every rank
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+
+from pipemlp.planning.machine import Curve, Network
+from pipemlp.profiling.rounds import Effort, measure
+from pipemlp.profiling.together import Together
+
+REDUCED_BYTES = (2**16, 2**20, 2**24)
+"""Up to the bucket in which gradients are reduced."""
+EXCHANGES = 4
+"""In one round: the first after a pause takes longer than those that follow."""
+
+
+def measure_network(together: Together, message_bytes: Sequence[int], effort: Effort) -> Network:
+    """Run on every rank of several.
+
+    Args:
+        together: the ranks.
+        message_bytes: sizes of tensors between stages, rising.
+        effort: for each size.
+    """
+    messages = [_message_seconds(together, size, effort) for size in message_bytes]
+    reductions = [_reduction_seconds(together, size, effort) for size in REDUCED_BYTES]
+    share = 2 * (together.num_ranks - 1) / together.num_ranks
+    return Network(
+        message=_rising(message_bytes, messages),
+        reduction=_rising([share * size for size in REDUCED_BYTES], reductions),
+    )
+
+
+def _rising(sizes: Sequence[float], seconds: Sequence[float]) -> Curve:
+    """A larger message never takes less."""
+    highest = [max(seconds[: index + 1]) for index in range(len(seconds))]
+    return Curve(tuple(map(float, sizes)), tuple(highest))
+
+
+def _message_seconds(together: Together, num_bytes: int, effort: Effort) -> float:
+    tensor = torch.zeros(max(1, num_bytes), dtype=torch.uint8, device=together.device)
+    peer = together.rank ^ 1
+    alone = peer >= together.num_ranks
+    first = together.rank < peer
+
+    def exchange() -> tuple[float]:
+        started = together.now()
+        for _ in range(0 if alone else EXCHANGES):
+            if first:
+                dist.send(tensor, peer)
+                dist.recv(tensor, peer)
+            else:
+                dist.recv(tensor, peer)
+                dist.send(tensor, peer)
+        return ((together.now() - started) / (2 * EXCHANGES),)
+
+    own = measure(exchange, together, effort).phases[0]
+    known = [seconds for rank, seconds in enumerate(together.gathered(own)) if (rank ^ 1) < together.num_ranks]
+    return float(max(known))
+
+
+def _reduction_seconds(together: Together, num_bytes: int, effort: Effort) -> float:
+    tensor = torch.zeros(num_bytes // 4, device=together.device)
+
+    def reduce() -> tuple[float]:
+        started = together.now()
+        dist.all_reduce(tensor)
+        return (together.now() - started,)
+
+    return measure(reduce, together, effort).phases[0]

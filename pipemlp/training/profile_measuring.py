@@ -1,0 +1,226 @@
+"""The whole profile, measured on every rank at once: layers, then links, then what a real pipeline adds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from pipemlp.config.root import RunConfig
+from pipemlp.engine.pipeline import MicroBatch
+from pipemlp.engine.virtual_stage import LossFunction
+from pipemlp.planning.devices import DEVICES
+from pipemlp.planning.layers import LayerDescription
+from pipemlp.planning.machine import Curve, Machine, Network, curve_of
+from pipemlp.planning.profile import Measurement, Profile, kinds_of, rows_to_measure
+from pipemlp.planning.recompute import Recompute
+from pipemlp.planning.resolve import automatic_micro_batches
+from pipemlp.planning.shapes import Task
+from pipemlp.profiling.device import device_name, memory_of
+from pipemlp.profiling.layer_timing import (
+    Budget,
+    Kind,
+    Progress,
+    Unit,
+    less_single_costs,
+    measure_layers,
+    single_costs,
+)
+from pipemlp.profiling.links import measure_network
+from pipemlp.profiling.rehearsal import Rehearsal, action_costs, step_costs
+from pipemlp.profiling.rounds import Effort
+from pipemlp.profiling.together import Together
+from pipemlp.training.profile_rehearsal import rehearsal_plan, rehearse, shortened
+from pipemlp.training.profile_units import LayerUnit, Making, count_bytes, made_up_batch
+
+LAYERS_SHARE = 0.6
+"""Of the time, for the layers; messages and rehearsals take what they take, which is little."""
+MOST_REHEARSED_BYTES = 2**31
+"""Of a rank's share of the shortened model on a CPU, with gradients and optimizer."""
+STATE_BYTES = 16
+"""Per parameter: weight, gradient, two moments."""
+NUM_LAYERS_REHEARSED = (1, 8)
+"""Equal layers in a row, in the shorter and in the longer model."""
+MOST_CHAINED = 6
+"""Layers in a run that is compared with its layers alone."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is profiled.
+
+    Args:
+        config: resolved: optimizer, precision, clipping, seed, micro-batches.
+        layers: of the whole model.
+        loss: of the last layer.
+        task: what its labels look like.
+    """
+
+    config: RunConfig
+    layers: tuple[LayerDescription, ...]
+    loss: LossFunction
+    task: Task
+
+    def wanted_rows(self, num_ranks: int) -> int:
+        """Of a micro-batch: by the configuration, or where that runs on one rank, of a pipeline over all of them."""
+        parallel, batch = self.config.chosen_parallel, self.config.training.global_batch_size
+        if parallel.stages * parallel.data_parallel == 1:
+            return batch // automatic_micro_batches(num_ranks, batch)
+        return max(1, batch // (parallel.data_parallel * int(parallel.micro_batches)))
+
+
+def measure_profile(
+    subject: Subject, together: Together, seconds: float, progress: Progress, facts: Sequence[tuple[str, str]] = ()
+) -> Profile:
+    """Run on every rank at once; the same profile on every rank.
+
+    Args:
+        subject: what to profile.
+        together: the ranks.
+        seconds: to spend, roughly.
+        progress: told what comes next, and how much is done.
+        facts: what the profile holds for.
+
+    Raises:
+        RunFailedError: if the time ends before every kind of layer is measured once.
+    """
+    budget = Budget(seconds)
+    kind_of_layer, firsts = kinds_of(subject.layers)
+    kinds = [_kind(subject.layers, index, kind_of_layer) for index in firsts]
+    making = _making(subject, together.device)
+    rows = _rows_by_importance(subject, together.num_ranks)
+
+    def make_units(kind: int, num_rows: int, again: bool, copies: int) -> Sequence[Unit]:
+        last = firsts[kind] == len(subject.layers) - 1
+        layers = subject.layers[0 if kind == 0 else firsts[kind] : firsts[kind] + 1]
+        recompute: Recompute = "elementwise" if again else 0
+        return [LayerUnit(making, layers, num_rows, recompute, is_last=last) for _ in range(copies)]
+
+    def make_chain(num_rows: int) -> tuple[Sequence[int], Unit]:
+        kept, layers = shortened(subject.layers, 2)
+        run = [index for index in kept if kind_of_layer[index] >= 0][:MOST_CHAINED]
+        chained = layers[: kept.index(run[-1]) + 1]
+        unit = LayerUnit(making, chained, num_rows, 0, is_last=run[-1] == len(subject.layers) - 1)
+        return [kind_of_layer[index] for index in run], unit
+
+    found = measure_layers(
+        kinds,
+        rows,
+        make_units,
+        count_bytes,
+        together,
+        Budget(LAYERS_SHARE * seconds),
+        lambda text, fraction: progress(f"layers: {text}", LAYERS_SHARE * fraction),
+    )
+    alone = single_costs(make_chain, found, together, Effort(seconds=1.0))
+    found = tuple(tuple(less_single_costs(each, alone) for each in kind) for kind in found)
+    progress("messages between ranks", LAYERS_SHARE)
+    network = _network(subject, together, found)
+    profile = Profile(_machine(together, network), found, kind_of_layer, tuple(facts))
+    rehearsals = []
+    for number, most in enumerate(NUM_LAYERS_REHEARSED):
+        progress(f"steps of a shortened model, {number + 1} of {len(NUM_LAYERS_REHEARSED)}", 0.7 + 0.15 * number)
+        run = _rehearsal(subject, profile, together, most)
+        rehearsals += [run] if run is not None else []
+    progress(f"done in {budget.spent:.0f} s", 1.0)
+    return _with_rehearsals(profile, rehearsals)
+
+
+def _kind(layers: Sequence[LayerDescription], first: int, kind_of_layer: Sequence[int]) -> Kind:
+    layer = layers[first]
+    count = kind_of_layer.count(kind_of_layer[first])
+    alike = f" and {count - 1} like it" if count > 1 else ""
+    name = f"layer {first} ({layer.kind} {layer.input_width:,} to {layer.output_width:,}){alike}"
+    return Kind(name, count, layer.num_parameters)
+
+
+def _making(subject: Subject, device: torch.device) -> Making:
+    dtype = torch.bfloat16 if subject.config.precision == "bf16" else torch.float32
+    return Making(device, dtype, subject.loss, subject.task, subject.config.run.seed)
+
+
+def _rows_by_importance(subject: Subject, num_ranks: int) -> list[int]:
+    """The wanted size first, then those that are nearest to it."""
+    wanted = subject.wanted_rows(num_ranks)
+    sizes = rows_to_measure(subject.config.training.global_batch_size, wanted)
+    return sorted(sizes, key=lambda size: max(size, wanted) / min(size, wanted))
+
+
+def _network(subject: Subject, together: Together, found: Sequence[Sequence[Measurement]]) -> Network:
+    if together.num_ranks == 1:
+        link = curve_of(DEVICES["cpu"].inside_node)  # nothing to measure: the nominal one
+        return Network(link, link)
+    value_bytes = 2 if subject.config.precision == "bf16" else 4
+    widths = [layer.output_width for layer in subject.layers[:-1]]
+    rows = [measurement.rows for measurement in found[0]]
+    smallest, largest = (value_bytes * pick(widths) * pick(rows) for pick in (min, max))
+    sizes = [smallest]
+    while sizes[-1] * 8 < largest:
+        sizes.append(sizes[-1] * 8)
+    return measure_network(together, sorted({*sizes, min(largest, 2**26)}), Effort(seconds=1.0, most=20, rounds=5))
+
+
+def _machine(together: Together, network: Network) -> Machine:
+    return Machine(
+        name=device_name(together.device),
+        is_measured=True,
+        memory_bytes=memory_of(together.device, together.num_ranks),
+        inside=network,
+        between=network,
+        is_gpu=together.device.type == "cuda",
+    )
+
+
+def _rehearsal(subject: Subject, profile: Profile, together: Together, most: int) -> Rehearsal | None:
+    """Of the model with at most so many equal layers in a row, or as many of them as fit; None if none do."""
+    if together.num_ranks == 1 and not torch.distributed.is_initialized():
+        return None
+    room = MOST_REHEARSED_BYTES if together.device.type == "cpu" else profile.machine.memory_bytes / 2
+    while most > 0:
+        kept, layers = shortened(subject.layers, most)
+        share = STATE_BYTES * sum(layer.num_parameters for layer in layers) / together.num_ranks
+        if share <= room:
+            break
+        most //= 2
+    else:
+        return None
+    rows = subject.wanted_rows(together.num_ranks)
+    own = replace(profile, kind_of_layer=tuple(profile.kind_of_layer[index] for index in kept))
+    plan = rehearsal_plan(subject.config, layers, rows, together.num_ranks, own)
+    batch: list[MicroBatch] = made_up_batch(_making(subject, together.device), layers, rows, plan.num_micro_batches)
+    return rehearse(subject.config, layers, plan, subject.loss, batch)
+
+
+def _with_rehearsals(profile: Profile, rehearsals: Sequence[Rehearsal]) -> Profile:
+    """The profile with what a pipeline adds: to actions, to messages, to steps."""
+    if not rehearsals:
+        return profile
+    costs, (step, slope) = action_costs(rehearsals), step_costs(rehearsals)
+    factors = {kind: factor for kind, (_, factor) in costs.items()}
+    longest = rehearsals[-1]
+    inside, hop = profile.machine.inside, longest.hop()
+    if hop is not None:
+        slower = max(0.0, hop - inside.message.at(longest.hop_bytes))
+        message = Curve(inside.message.sizes, tuple(seconds + slower for seconds in inside.message.seconds))
+        inside = replace(inside, message=message)
+    machine = replace(
+        profile.machine,
+        inside=inside,
+        between=inside,
+        action_seconds=(costs["F"][0], costs["I"][0], costs["W"][0]),
+        overhead_seconds=longest.overhead(),
+        step_seconds=step,
+        optimizer_seconds=slope,
+    )
+    kinds = tuple(tuple(_scaled(each, factors) for each in kind) for kind in profile.kinds)
+    return replace(profile, machine=machine, kinds=kinds)
+
+
+def _scaled(measured: Measurement, factors: dict[str, float]) -> Measurement:
+    return replace(
+        measured,
+        forward_seconds=factors["F"] * measured.forward_seconds,
+        input_gradient_seconds=factors["I"] * measured.input_gradient_seconds,
+        weight_gradient_seconds=factors["W"] * measured.weight_gradient_seconds,
+        bare_forward_seconds=factors["F"] * measured.bare_forward_seconds,
+        again_seconds=factors["I"] * measured.again_seconds,
+    )

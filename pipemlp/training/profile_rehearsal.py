@@ -1,0 +1,107 @@
+"""Steps of shortened models on the real pipeline, to learn what it takes besides its layers."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+
+from pipemlp.config.root import RunConfig
+from pipemlp.engine.clock import Event as ClockEvent
+from pipemlp.engine.pipeline import MicroBatch, Pipeline
+from pipemlp.engine.virtual_stage import LossFunction
+from pipemlp.planning.layers import LayerDescription
+from pipemlp.planning.making import Known, lay_out
+from pipemlp.planning.plan import Plan
+from pipemlp.planning.profile import Profile
+from pipemlp.planning.workload import Setting, workload_of
+from pipemlp.profiling.rehearsal import RankStep, Rehearsal
+from pipemlp.schedule.measured import Event
+
+NUM_STEPS, NUM_WARM_UP = 12, 3
+SCHEDULE = "zb-h1"
+"""All three kinds of actions."""
+
+
+def shortened(layers: Sequence[LayerDescription], most: int) -> tuple[list[int], tuple[LayerDescription, ...]]:
+    """At most `most` equal layers in a row: their indices in the whole model, and they themselves, numbered anew."""
+    kept: list[int] = []
+    for index, layer in enumerate(layers):
+        behind = [replace(layers[own], index=layer.index) for own in kept[-most:]]
+        if len(behind) < most or any(own != layer for own in behind):
+            kept.append(index)
+    return kept, tuple(replace(layers[index], index=position) for position, index in enumerate(kept))
+
+
+def rehearsal_plan(
+    config: RunConfig, layers: tuple[LayerDescription, ...], rows: int, num_ranks: int, profile: Profile
+) -> Plan:
+    """A pipeline over as many of the ranks as it has layers for, by the profile's costs; the others are replicas."""
+    trained = sum(1 for layer in layers if layer.parameters)
+    num_stages = next(count for count in range(min(num_ranks, trained), 0, -1) if num_ranks % count == 0)
+    setting = Setting(
+        num_stages=num_stages,
+        num_replicas=num_ranks // num_stages,
+        num_micro_batches=2 * num_stages + 1,
+        schedule=SCHEDULE,
+        zero_stage=1 if config.precision == "bf16" else 0,
+        partition="parameters",
+    )
+    batch = rows * setting.num_replicas * setting.num_micro_batches
+    return lay_out(replace(workload_of(config, layers), global_batch_rows=batch), setting, Known(source=profile))
+
+
+def rehearse(
+    config: RunConfig,
+    layers: tuple[LayerDescription, ...],
+    plan: Plan,
+    loss: LossFunction,
+    batch: Sequence[MicroBatch],
+) -> Rehearsal:
+    """Run on every rank; the same result on every rank.
+
+    Args:
+        config: for optimizer, precision, clipping.
+        layers: the shortened model.
+        plan: of its pipeline.
+        loss: of the last layer.
+        batch: the micro-batches of this rank.
+    """
+    pipeline = Pipeline(
+        layers,
+        plan,
+        optimizer=config.optimizer,
+        loss=loss,
+        clip_norm=config.training.clip_norm,
+        precision=config.precision,
+        seed=config.run.seed,
+        timeout_seconds=config.fault.timeout_seconds,
+    )
+    own = [_step(pipeline, batch, step, config.optimizer.lr) for step in range(NUM_WARM_UP + NUM_STEPS)][NUM_WARM_UP:]
+    everyone: list[list[RankStep]] = [[]] * dist.get_world_size()
+    dist.all_gather_object(everyone, own)
+    first_replica = everyone[:: plan.num_replicas]
+    costs = plan.costs
+    assert costs is not None
+    return Rehearsal(
+        layers={"F": costs.forward, "I": costs.input_gradient, "W": costs.weight_gradient},
+        num_parameters=max(plan.num_parameters),
+        hop_bytes=sum(costs.hop_bytes) / max(1, len(costs.hop_bytes)),
+        steps=list(zip(*first_replica, strict=True)),
+    )
+
+
+def _step(pipeline: Pipeline, batch: Sequence[MicroBatch], step: int, learning_rate: float) -> RankStep:
+    pipeline.clock.listen()
+    dist.barrier()
+    started = time.perf_counter()
+    pipeline.train_batch(batch, step=step, learning_rate=learning_rate)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    ended = time.perf_counter()
+    return RankStep(started, ended, tuple(_event(event) for event in pipeline.clock.events()))
+
+
+def _event(event: ClockEvent) -> Event:
+    return Event(event.action, event.start, event.end, event.waited)

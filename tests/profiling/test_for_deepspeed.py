@@ -1,0 +1,56 @@
+"""Boundaries for a plain PipelineModule: by measured times, and taken by DeepSpeed."""
+
+import pytest
+import torch
+from plain_pipeline_bodies import num_layers_held
+from torch import nn
+
+from pipemlp.profiling.for_deepspeed import profiled_boundaries
+
+
+class Slow(nn.Module):
+    """A layer that works for as long as it is told to."""
+
+    def __init__(self, width: int, times: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.times = times
+
+    def forward(self, x):
+        for _ in range(self.times):
+            x = self.linear(x)
+        return x
+
+
+def spec(*arguments):
+    from deepspeed.pipe import LayerSpec
+
+    return LayerSpec(*arguments)
+
+
+def test_the_slow_layer_gets_a_stage_of_its_own():
+    layers = [Slow(64, 1), Slow(64, 1), Slow(64, 400), Slow(64, 1), nn.ReLU()]
+    assert profiled_boundaries(layers, 3, torch.randn(16, 64)) == (0, 2, 3, 5)
+
+
+def test_specs_and_tuples():
+    layers = [nn.Bilinear(8, 8, 8), spec(nn.Linear, 8, 8)]
+    with pytest.raises(TypeError):  # a layer takes one value in a pipeline: the tuple
+        profiled_boundaries(layers, 2, (torch.randn(4, 8), torch.randn(4, 8)))
+    assert profiled_boundaries([spec(nn.Linear, 8, 8), spec(nn.Linear, 8, 2)], 2, torch.randn(4, 8)) == (0, 1, 2)
+
+
+def test_a_cap():
+    layers = [nn.Linear(8, 8, bias=False) for _ in range(4)]
+    assert profiled_boundaries(layers, 2, torch.randn(4, 8), memory_cap_bytes=2 * 64 * 16) == (0, 2, 4)
+    with pytest.raises(ValueError, match="memory_caps: no cut keeps the caps"):
+        profiled_boundaries(layers, 2, torch.randn(4, 8), memory_cap_bytes=64 * 16)
+
+
+def test_too_many_stages():
+    with pytest.raises(ValueError, match="2 of the 3 layers have parameters; use at most 2"):
+        profiled_boundaries([nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)], 3, torch.randn(2, 2))
+
+
+def test_deepspeed_takes_them(run_on_ranks):
+    assert run_on_ranks(2, num_layers_held, (0, 4, 6)) == [4, 2]
