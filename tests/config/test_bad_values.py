@@ -61,7 +61,7 @@ OWN = "; your own are registered by --plugin MODULE"
         ("training: {early_stopping: 3}", "training.early_stopping: 3 is a whole number; a mapping is expected, with "
          "some of the keys metric, patience, min_delta"),
         ("parallel: automatic", 'parallel: "automatic" is text; auto or {stages, virtual_stages, data_parallel, '
-         "micro_batches, schedule, partition, zero_stage, recompute} is expected"),
+         "micro_batches, schedule, partition, zero_stage, recompute} is expected; did you mean auto?"),
         ("evaluation: {metrics: rmse}", 'evaluation.metrics: "rmse" is text; auto or a list of names is expected'),
         ("evaluation: {metrics: [1]}", "evaluation.metrics[0]: 1 is a whole number; text is expected"),
         ("optimizer: {betas: 0.9}", "optimizer.betas: 0.9 is written with a fraction; a list of 2 numbers is expected"),
