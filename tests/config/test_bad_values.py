@@ -114,8 +114,8 @@ OWN = "; your own are registered by --plugin MODULE"
         ("parallel: {schedule: my_order}", "parallel.schedule: unknown schedule 'my_order'; known are gpipe, 1f1b, "
          "interleaved-1f1b, zb-h1, zb-h2, interleaved-zb, zb-v, zb-auto, or a .csv file"),
         ("parallel: {schedule: 3}", "parallel.schedule: 3 is a whole number; text is expected"),
-        ("parallel: {partition: even}", 'parallel.partition: "even" is text; parameters, uniform, balanced or a list of '
-         "whole numbers is expected"),
+        ("parallel: {partition: even}", 'parallel.partition: "even" is text; parameters, uniform, balanced or a list '
+         "of whole numbers is expected"),
         ("parallel: {partition: [0, x]}", 'parallel.partition[1]: "x" is text; a whole number is expected'),
         ("parallel: {recompute: elemntwise}", 'parallel.recompute: "elemntwise" is text; none, elementwise or a whole '
          "number is expected; did you mean elementwise?"),
