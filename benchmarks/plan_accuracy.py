@@ -38,12 +38,13 @@ def main() -> int:
                 continue
             print(f"{kind}: {label}, {num_ranks} ranks, {len(settings)} settings ...", file=sys.stderr, flush=True)
             config = model.write(folder, label.replace(" ", "-").replace(",", ""))
-            body = "plan_accuracy:measure"
-            found = run_ranks(body, (config, settings[: 2 if options.quick else None], kind, options), num_ranks, folder)
-            rows += [_row(kind, label, planned) for planned in found]
+            chosen = settings[: 2 if options.quick else None]
+            found = run_ranks("plan_accuracy:measure", (config, chosen, kind, options), num_ranks, folder)
+            rows += [_row(kind, label, rounds) for rounds in found]
     _print(rows)
     if options.json is not None:
-        options.json.write_text(json.dumps({"rows": rows, "summary": _summary(rows)}, indent=1) + "\n", encoding="utf-8")
+        result = {"rows": rows, "summary": _summary(rows)}
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -51,12 +52,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     parser.add_argument("--only", default="", help="only what contains this, such as real, or pyramid")
-    parser.add_argument("--steps", type=int, default=40, help="steps of each run (40)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each profile (20)")
+    parser.add_argument("--rounds", type=int, default=3, help="of a profile and all runs, on real compute (3)")
+    parser.add_argument("--steps", type=int, default=20, help="steps of each run on real compute (20)")
+    parser.add_argument("--seconds", type=float, default=14.0, help="of each profile (14)")
     parser.add_argument("--quick", action="store_true", help="two settings of each model: does it run, not how well")
     options = parser.parse_args()
     if options.quick:
-        options.steps, options.seconds = 14, 4.0
+        options.rounds, options.steps, options.seconds = 1, 14, 4.0
     return options
 
 
@@ -68,22 +70,28 @@ def _cases() -> list[tuple[str, str, Model, int, list[Setting]]]:
     return cases
 
 
-def measure(config: Path, settings: Sequence[Setting], kind: str, options: argparse.Namespace) -> list[Planned]:
+def measure(config: Path, settings: Sequence[Setting], kind: str, options: argparse.Namespace) -> list[list[Planned]]:
     """Run on every rank."""
     if kind == "emulated":
         import ours_schedules  # noqa: F401 - registers the block
         from emulated import calibrate_sleep
 
         calibrate_sleep(0.003)
-    return run_settings(config, settings, options.steps, options.seconds)
+    rounds = options.rounds if kind == "real" else 1  # what sleeps takes as long in every minute
+    return run_settings(config, settings, rounds, options.steps if kind == "real" else 14, options.seconds)
 
 
-def _row(kind: str, label: str, planned: Planned) -> dict[str, object]:
-    setting, report = planned.setting, planned.report
+def _row(kind: str, label: str, rounds: Sequence[Planned]) -> dict[str, object]:
+    """The medians of the rounds."""
+    setting, report = rounds[0].setting, rounds[-1].report
     memory = [
-        rank.predicted_peak_bytes / rank.measured_peak_bytes - 1.0 for rank in report.ranks if rank.measured_peak_bytes
+        rank.predicted_peak_bytes / rank.measured_peak_bytes - 1.0
+        for planned in rounds
+        for rank in planned.report.ranks
+        if rank.measured_peak_bytes
     ]
-    assert report.measured_seconds is not None
+    predicted = median(planned.report.predicted_seconds for planned in rounds)
+    measured = median(planned.report.measured_seconds or 0.0 for planned in rounds)
     return {
         "kind": kind,
         "model": label,
@@ -93,10 +101,11 @@ def _row(kind: str, label: str, planned: Planned) -> dict[str, object]:
         "micro_batches": setting.num_micro_batches,
         "schedule": setting.schedule,
         "recompute": setting.recompute or "none",
-        "boundaries": list(planned.plan.boundaries),
-        "predicted_seconds": report.predicted_seconds,
-        "measured_seconds": report.measured_seconds,
-        "error": report.predicted_seconds / report.measured_seconds - 1.0,
+        "boundaries": list(rounds[0].plan.boundaries),
+        "predicted_seconds": predicted,
+        "measured_seconds": measured,
+        "error": predicted / measured - 1.0,
+        "rounds": [[each.report.predicted_seconds, each.report.measured_seconds] for each in rounds],
         "predicted_bubbles": [rank.predicted_bubble for rank in report.ranks],
         "measured_bubbles": [rank.measured_bubble for rank in report.ranks],
         "memory_error": max(memory, key=abs, default=None),

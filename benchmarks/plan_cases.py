@@ -73,13 +73,13 @@ VIRTUAL_STAGES = {"interleaved-1f1b": 2, "interleaved-zb": 2, "zb-v": 2}
 def emulated_model(seconds: tuple[float, ...]) -> Model:
     """Layers that sleep: each of `seconds` is a layer's forward, and as long for each of its gradients."""
     groups = ", ".join(f"{{width: 64, block: {{name: emulated, seconds: {own}}}}}" for own in seconds)
-    return Model(f"[{groups}]", settings="activation: relu", outputs=1, batch=128)
+    return Model(f"[{groups}]", settings="activation: relu", outputs=1, batch=64)
 
 
 EMULATED: Mapping[str, Model] = MappingProxyType(
     {
         "emulated, even": emulated_model((0.003,) * 16),
-        "emulated, falling": emulated_model(tuple(round(0.006 - 0.0003 * index, 5) for index in range(16))),
+        "emulated, falling": emulated_model((0.006,) * 4 + (0.0045,) * 4 + (0.003,) * 4 + (0.0015,) * 4),
         "emulated, one slow": emulated_model((0.002,) * 9 + (0.008,) + (0.002,) * 8),
     }
 )
@@ -91,16 +91,17 @@ def real_settings(name: str) -> Iterator[Setting]:
     turn = list(REAL).index(name)
     counts = (1, 2, 4, 8, 16, 32)
     for index, schedule in enumerate(SCHEDULES):
-        count = counts[(index + turn) % len(counts)]
-        yield _pipeline(2, schedule, max(2, count) if schedule in VIRTUAL_STAGES else count)
-    yield _pipeline(2, "1f1b", 8, "elementwise")
-    yield Setting(num_replicas=2, num_micro_batches=1 + turn % 2)
+        if (index + turn) % 2:
+            count = counts[(index + turn // 2) % len(counts)]
+            yield _pipeline(2, schedule, max(2, count) if schedule in VIRTUAL_STAGES else count)
+    yield _pipeline(2, "1f1b", 8, "elementwise" if turn % 2 else 2)
+    yield Setting(num_replicas=2, num_micro_batches=1 + turn % 2, zero_stage=turn // 2 % 2)
 
 
 def emulated_settings(name: str, num_stages: int) -> Iterator[Setting]:
     """For four or eight ranks."""
     turn = list(EMULATED).index(name)
-    counts = (8, 16, 32, 4)
+    counts = (8, 16, 4, 12)
     for index, schedule in enumerate(SCHEDULES):
         count = counts[(index + turn) % len(counts)]
         if (index + turn + num_stages // 4) % 2:

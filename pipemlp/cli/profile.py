@@ -21,6 +21,9 @@ LEAST_SECONDS = 1.0
 def profile(
     config: Config,
     overrides: Overrides = None,
+    ranks: Annotated[
+        int | None, typer.Option(metavar="N", help="Ranks that measure; else those that the config runs on.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the profile goes; NAME.profile.json if not given.")
     ] = None,
@@ -34,14 +37,16 @@ def profile(
     micro-batches, messages and sums between the ranks, the optimizer, and steps of a shortened model. Reads no rows.
     `pipemlp plan` takes the file, and refuses it for another model, device or version.
 
-    Example: pipemlp profile configs/pyramid.yaml, then pipemlp plan configs/pyramid.yaml --ranks 2
+    Example: pipemlp profile configs/pyramid.yaml --ranks 2, then pipemlp plan configs/pyramid.yaml --ranks 2
     """
     load_plugins(plugin or [])
     if not seconds >= LEAST_SECONDS:
         raise ConfigError(f"seconds: {seconds:g} is too short to measure anything; at least {LEAST_SECONDS:g}")
+    if ranks is not None and ranks < 1:
+        raise ConfigError(f"ranks: {ranks} is too small; at least 1")
     loaded = load_config(config, overrides or [])
     path = output or Path(f"{run_name(loaded)}.profile.json")
     environment = WorkerEnvironment.from_environ()
     if environment is not None:
         profile_work(config, overrides or [], environment, path, seconds)
-    raise typer.Exit(launch_profile(loaded, path, seconds, plugin or []))
+    raise typer.Exit(launch_profile(loaded, path, seconds, plugin or [], ranks))

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipemlp.data.fitting.fit import stacked
 from pipemlp.data.fitting.preprocessing import Preprocessing
 from pipemlp.data.fitting.task import TRUE_TEXTS
 from pipemlp.data.origins.source import Split
 from pipemlp.data.splits import Splits
-from pipemlp.data.table import Table
+from pipemlp.data.table import Table, stacked
 from pipemlp.planning.shapes import DataShape
 
 
@@ -62,8 +61,12 @@ class PreparedData:
             0 for unknown.
         """
         table, rows = self.splits.locate(split, positions)
-        columns = table.read(rows, self.columns.numeric + self.columns.categorical)
-        numbers = self.preprocessing.standardise(stacked(columns, self.columns.numeric, len(rows)))
+        numeric, categorical = self.columns.numeric, self.columns.categorical
+        block = table.read_block(rows, numeric)
+        names = categorical if block is not None else numeric + categorical
+        columns = table.read(rows, names) if names else {}
+        values = stacked(columns, numeric, len(rows)) if block is None else block
+        numbers = self.preprocessing.standardise(values)
         codes = np.empty((len(rows), len(self.columns.categorical)), dtype=np.int64)
         for index, name in enumerate(self.columns.categorical):
             codes[:, index] = self._model_codes(table, index, name, columns[name])

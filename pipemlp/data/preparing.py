@@ -21,7 +21,7 @@ from pipemlp.data.fitting.columns import choose_columns
 from pipemlp.data.fitting.facts import gather_facts
 from pipemlp.data.fitting.fit import fit
 from pipemlp.data.fitting.preprocessing import Preprocessing
-from pipemlp.data.fitting.task import check_targets, infer_task, task_of_loss
+from pipemlp.data.fitting.task import check_targets, infer_task
 from pipemlp.data.origins.opening import open_source
 from pipemlp.data.origins.source import SPLITS, Split
 from pipemlp.data.prepared import ColumnNames, PreparedData, data_fingerprint
@@ -30,7 +30,7 @@ from pipemlp.data.shards.cache import Progress, build_once
 from pipemlp.data.shards.ingest import different_columns
 from pipemlp.data.splits import Splits, separate_tables, split_table
 from pipemlp.data.table import Table
-from pipemlp.planning.shapes import DataShape
+from pipemlp.planning.shapes import DataShape, task_of_loss
 
 _FIT_VERSION = 1
 

@@ -1,7 +1,7 @@
 """One view of every source: numbers as float64, text as codes, and where a row is."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -48,6 +48,13 @@ class Table:
                 if self._is_text(name):
                     found[name] = self._coders.setdefault(name, Coder()).encode(found[name])
         return {name: self._converted(name, found[name]) for name in names}
+
+    def read_block(self, rows: np.ndarray, names: tuple[str, ...]) -> np.ndarray | None:
+        """Columns of numbers at `rows` side by side: float64 [rows, names]; None where they do not lie so."""
+        if not isinstance(self.source, ShardSource) or not names or any(name in self._parsed for name in names):
+            return None
+        block = self.source.read_block(rows, names)
+        return None if block is None else block.astype(np.float64, copy=False)
 
     def texts(self, name: str) -> list[str]:
         """The text of every code of a category column, as far as it has been read."""
@@ -120,3 +127,10 @@ def _described(source: Source) -> str:
     columns: tuple[Column, ...] = tuple(source.columns)
     text = repr((type(source).__qualname__, source.num_rows, [(column.name, column.kind) for column in columns]))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def stacked(columns: Mapping[str, np.ndarray], names: tuple[str, ...], num_rows: int) -> np.ndarray:
+    """The named columns side by side: float64 [num_rows, len(names)]."""
+    if not names:
+        return np.empty((num_rows, 0))
+    return np.stack([columns[name] for name in names], axis=1).astype(np.float64, copy=False)

@@ -67,7 +67,8 @@ def run_kept_bytes(run: Sequence[LayerDescription], rows: int, value_bytes: int,
     if recompute == 0:
         own_output = rows * value_bytes * run[-1].output_width if run[-1].keeps_output else 0
         own = sum(kept_bytes(layer, rows, value_bytes) for layer in run if layer.kind != "input") + own_output
-        return own - _batch_bytes(run, rows, value_bytes)
+        keeps_input = len(run) > 1 and run[1].kept_values_per_row >= run[1].input_width
+        return own - (_batch_bytes(run, rows, value_bytes) if keeps_input else 0)
     if recompute == "elementwise":
         products = sum(layer.product_values_per_row for layer in run)
         return entering_bytes(run[0], rows, value_bytes) + rows * value_bytes * products

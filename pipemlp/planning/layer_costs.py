@@ -104,7 +104,7 @@ def _kept(
         return tuple(share), tuple(size - part for size, part in zip(entering, share, strict=True)), tuple(none)
     kept = [0.0 if layer.kind == "input" else float(kept_bytes(layer, rows, value_bytes)) for layer in layers]
     if _takes_the_batch(layers, value_bytes):
-        kept[1] -= entering[1]
+        kept[1] = max(0.0, kept[1] - entering[1])
     last = [float(rows * value_bytes * layer.output_width * layer.keeps_output) for layer in layers]
     last[-1] += rows * 4 * layers[-1].output_width  # the loss, in float32
     return tuple(kept), tuple(none), tuple(last)
@@ -113,7 +113,7 @@ def _kept(
 def _pending(layers: Sequence[LayerDescription], rows: int, value_bytes: int) -> tuple[float, ...]:
     pending = [float(rows * value_bytes * layer.pending_values_per_row) for layer in layers]
     if _takes_the_batch(layers, value_bytes) and layers[1].input_is_pending:
-        pending[1] -= entering_bytes(layers[1], rows, value_bytes)
+        pending[1] = max(0.0, pending[1] - entering_bytes(layers[1], rows, value_bytes))
     return tuple(pending)
 
 

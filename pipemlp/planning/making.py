@@ -121,15 +121,22 @@ def _balanced(
 
 
 def _layer_costs(workload: Workload, setting: Setting, known: Known) -> LayerCosts:
+    """By layer; a micro-batch's share of the optimizer's step counts with the weight gradient."""
     source, rows = known.source or nominal_costs(workload), setting.micro_batch_rows(workload.global_batch_rows)
-    crosses_nodes = source.machine.network_of_cut(0, setting.num_stages - 1, setting.num_replicas)
+    machine, times = source.machine, source.times(rows, setting.recompute)
+    shards = setting.num_replicas if setting.zero_stage == 1 else 1
+    updating = (machine.optimizer_seconds / shards + machine.parameter_seconds) / setting.num_micro_batches
+    weights = zip(times.weight_gradient, workload.layers, strict=True)
+    times = replace(
+        times, weight_gradient=tuple(seconds + updating * layer.num_parameters for seconds, layer in weights)
+    )
     return layer_costs(
         workload.layers,
-        source.times(rows, setting.recompute),
+        times,
         micro_batch_rows=rows,
         value_bytes=workload.value_bytes,
         recompute=setting.recompute,
-        message_seconds=crosses_nodes.message.at,
+        message_seconds=machine.network_of_cut(0, setting.num_stages - 1, setting.num_replicas).message.at,
         optimizer=workload.optimizer,
         zero_stage=setting.zero_stage,
         num_replicas=setting.num_replicas,
@@ -216,6 +223,7 @@ def _memory(
             num_micro_batches=setting.num_micro_batches,
             optimizer=workload.optimizer,
             weight_decay=workload.weight_decay,
+            has_class_labels=workload.has_class_labels,
             precision=workload.precision,
             zero_stage=setting.zero_stage,
             num_replicas=setting.num_replicas,

@@ -31,6 +31,7 @@ FRAGMENTATION = 0.1
 """The share of what comes and goes that the caching allocator cannot use; an assumption."""
 _SUM_BYTES = 4
 """Gradients are summed in float32, and the optimizer computes in it."""
+_INDEX_BYTES = 8
 _NORM_BYTES = 8
 """DeepSpeed's ZeRO 1 takes norms in float64, of one tensor at a time."""
 
@@ -100,6 +101,7 @@ def estimate_memory(
     recompute: Recompute,
     peaks: ActivationPeaks | None = None,
     weight_decay: bool = False,
+    has_class_labels: bool = False,
     on_gpu: bool = False,
 ) -> MemoryEstimate:
     """Peak bytes of the rank that holds some virtual stages.
@@ -115,6 +117,7 @@ def estimate_memory(
         recompute: what the backward computes again.
         peaks: what the rank holds around its actions; without it every action is taken to meet the peak.
         weight_decay: whether there is any; but for adamw it takes a copy of the gradients.
+        has_class_labels: whether a label is the index of a class, and not a number for every output.
         on_gpu: whether the rank has a GPU.
     """
     num_parameters = sum(layer.num_parameters for run in runs for layer in run)
@@ -128,7 +131,7 @@ def estimate_memory(
     transfers = round(peak_bytes - peaks.kept)
     copies = _step_copies(optimizer, weight_decay=weight_decay, on_gpu=on_gpu)
     step = _step_bytes(runs, copies, zero_stage, shards, flattens=precision != "bf16", at_once=on_gpu)
-    resting = _batch_bytes(runs, batch_rows) + mask_table_bytes(passes, batch_rows * num_replicas)
+    resting = _batch_bytes(runs, batch_rows, has_class_labels) + mask_table_bytes(passes, batch_rows * num_replicas)
     buffers = computing - between + resting + on_gpu * WORKSPACE_BYTES
     coming_and_going = max(computing, step)
     return MemoryEstimate(
@@ -186,9 +189,10 @@ def _step_bytes(
     return max(norm, _SUM_BYTES * (copies + flattens) * shard)
 
 
-def _batch_bytes(runs: Sequence[Sequence[LayerDescription]], num_rows: int) -> int:
+def _batch_bytes(runs: Sequence[Sequence[LayerDescription]], num_rows: int, has_class_labels: bool) -> int:
     """The inputs and labels of two batches, for the next one is read ahead."""
     first, last = runs[0][0], runs[-1][-1]
     inputs = 4 * first.input_width + first.kept_bytes_per_row if first.kind == "input" else 0
-    labels = 4 * last.output_width + 4 if last.kind == "output" else 0
+    label = _INDEX_BYTES if has_class_labels else 4 * last.output_width
+    labels = label + 4 if last.kind == "output" else 0  # and its weight
     return 2 * num_rows * (inputs + labels)

@@ -84,12 +84,17 @@ def _at(measurements: Sequence[Measurement], rows: int, recompute: Recompute) ->
         sizes = tuple(float(each.rows) for each in measurements)
         return Curve(sizes, tuple(getattr(each, name) for each in measurements)).at(rows)
 
-    weight, alone = value("weight_gradient_seconds"), value("alone_share")
+    def seconds(name: str) -> float:
+        """With one size only, more rows take in proportion longer."""
+        alone = len(measurements) == 1
+        return value(f"{name}_seconds") * (max(1.0, rows / measurements[0].rows) if alone else 1.0)
+
+    weight, alone = seconds("weight_gradient"), value("alone_share")
     if recompute == 0:
-        return value("forward_seconds"), value("input_gradient_seconds"), weight, alone
+        return seconds("forward"), seconds("input_gradient"), weight, alone
     if recompute == "elementwise":
-        return value("bare_forward_seconds"), value("again_seconds"), weight, alone
-    return value("bare_forward_seconds"), value("forward_seconds") + value("input_gradient_seconds"), weight, alone
+        return seconds("bare_forward"), seconds("again"), weight, alone
+    return seconds("bare_forward"), seconds("forward") + seconds("input_gradient"), weight, alone
 
 
 def kinds_of(layers: Sequence[LayerDescription]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -2,9 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+from pipemlp.config.registry import task_of_loss_name
+from pipemlp.config.section import Named
 
 Task = Literal["regression", "classification", "multilabel"]
+
+_TASKS: dict[str, Task] = {
+    "mse": "regression",
+    "mae": "regression",
+    "huber": "regression",
+    "cross_entropy": "classification",
+    "binary_cross_entropy": "multilabel",
+}
 
 
 @dataclass(frozen=True)
@@ -34,3 +45,9 @@ def shape_from_json(values: Mapping[str, Any]) -> DataShape:
         KeyError, TypeError: if the values are not those of a shape.
     """
     return DataShape(**{**values, **{key: tuple(values[key]) for key in ("cardinalities", "num_rows")}})
+
+
+def task_of_loss(loss: Any) -> Task | None:
+    """The task that a loss stands for; None for `auto`."""
+    name = loss.name if isinstance(loss, Named) else "auto"
+    return _TASKS.get(name) or cast("Task | None", task_of_loss_name(name))

@@ -6,6 +6,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.config.training import Sgd
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.recompute import Recompute
+from pipemlp.planning.shapes import task_of_loss
 from pipemlp.schedule.methods import METHODS
 from pipemlp.schedule.placement import Placement
 from pipemlp.schedule.schedule import Schedule
@@ -21,6 +22,7 @@ class Workload:
         precision: `fp32` or `bf16`.
         optimizer: a key of `STATE_VALUES`.
         weight_decay: whether there is any.
+        has_class_labels: whether a label is the index of a class, and not a number for every output.
     """
 
     layers: tuple[LayerDescription, ...]
@@ -28,6 +30,7 @@ class Workload:
     precision: str
     optimizer: str
     weight_decay: bool = False
+    has_class_labels: bool = False
 
     @property
     def value_bytes(self) -> int:
@@ -79,8 +82,14 @@ def workload_of(config: RunConfig, layers: tuple[LayerDescription, ...]) -> Work
     optimizer: str = config.optimizer.name
     if isinstance(config.optimizer, Sgd) and config.optimizer.momentum > 0:
         optimizer = "sgd-nesterov" if config.optimizer.nesterov else "sgd-momentum"
-    decays = config.optimizer.weight_decay > 0
-    return Workload(layers, config.training.global_batch_size, config.precision, optimizer, decays)
+    return Workload(
+        layers,
+        config.training.global_batch_size,
+        config.precision,
+        optimizer,
+        weight_decay=config.optimizer.weight_decay > 0,
+        has_class_labels=task_of_loss(config.loss) == "classification",
+    )
 
 
 def setting_of(config: RunConfig) -> Setting:

@@ -1,23 +1,28 @@
 """What every kind of layer takes at every size of micro-batch: forward, input gradient, weight gradient, bytes.
 
-Several copies of a layer take turns, as a stage has several layers: the weights of one are not in the cache because
-it has just been used. Never is more of the model in memory than the copies of one kind.
+    pass 1   (kind 0, 32 rows) (kind 1, 32 rows) ... (kind 0, 64 rows) ...      the wanted size first
+    pass 2   the same again: what a busy moment did to one pass, the others have not met
+    ...      until the passes agree, or the time is over
+
+Of a kind that the model has several times in a row, several copies are run as one, as a stage runs them: the weights of
+one are not in the cache because it has just been used. Others are run alone, and take a little longer for it, which
+is taken off. Never is more of the model in memory than the copies of some kinds.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Protocol
 
 from pipemlp.config.errors import RunFailedError
 from pipemlp.planning.profile import Measurement
-from pipemlp.profiling.rounds import Effort, Round, Timing, measure
+from pipemlp.profiling.rounds import Block, Round, Timing, measure, measure_in_turn, spread_of, timing_of
 from pipemlp.profiling.together import Together
 
 
 class Unit(Protocol):
-    """A layer that can be run forwards and backwards."""
+    """One layer, or several behind one another, that can be run forwards and backwards."""
 
     def forward(self) -> Any:
         """Run it on a micro-batch; what the gradients need."""
@@ -29,42 +34,46 @@ class Unit(Protocol):
         """The gradient of its weights."""
 
 
+class Bench(Protocol):
+    """Copies of one kind of layer, ready to be run."""
+
+    def units(self, rows: int, *, again: bool, chained: bool) -> Sequence[Unit]:
+        """All copies as one unit if `chained`, else each alone; `again` keeps products and computes the rest again."""
+
+    def count_bytes(self, rows: int) -> tuple[int, int]:
+        """What one copy keeps from its forward to its input gradient, and from there to its weight gradient."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of layer.
 
     Args:
         name: for people.
-        num_layers: of the model that are of this kind.
-        num_parameters: of one of them.
+        num_copies: to be run.
+        is_chained: whether they stand behind one another in the model.
     """
 
     name: str
-    num_layers: int
-    num_parameters: int
+    num_copies: int
+    is_chained: bool
 
 
-MakeUnits = Callable[[int, int, bool, int], Sequence[Unit]]
-"""(kind, rows, whether products are kept and the rest computed again, copies) -> the copies."""
-MakeChain = Callable[[int], tuple[Sequence[int], Unit]]
-"""rows -> a few layers behind one another as one unit, and the kind of each."""
-CountBytes = Callable[[Any], tuple[int, int]]
-"""Bytes that a unit keeps from its forward to its input gradient, and from there to its weight gradient."""
 Progress = Callable[[str, float], None]
 
-MOST_COPIES = 8
-MOST_COPIED_BYTES = 2**28
-"""Of the weights of all copies of a kind."""
+ENOUGH_SPREAD = 0.04
+"""Between the passes' medians."""
+FEWEST_PASSES, MOST_PASSES = 2, 6
+BLOCKS_PER_VISIT = 2
+PASSES_ON_GPU = 8
+"""Micro-batches on their way in a phase: a GPU is given work faster than it does it."""
 LEAST_SHARE = 0.1
 """Of a layer's time alone that it takes in a run, too."""
-ALONE_ROUNDS = 7
-PASSES_ON_GPU = 8
-"""In a phase: a GPU is given work faster than it does it."""
 
 
 @dataclass
 class Budget:
-    """The time that all measurements together may take.
+    """The time that measurements together may take.
 
     Args:
         seconds: in all.
@@ -76,21 +85,31 @@ class Budget:
         self._started = time.monotonic()
 
     @property
-    def spent(self) -> float:
-        """Seconds so far."""
-        return time.monotonic() - self._started
-
-    @property
     def left(self) -> float:
         """Seconds that remain."""
-        return self.seconds - self.spent
+        return self.seconds - (time.monotonic() - self._started)
+
+
+@dataclass
+class _Cell:
+    """A kind at a size, with what was measured so far: a list of blocks for every pass."""
+
+    kind: int
+    rows: int
+    whole: list[list[Block]] = field(default_factory=list)
+    again: list[list[Block]] = field(default_factory=list)
+    alone: list[Block] = field(default_factory=list)
+    kept: tuple[int, int] = (0, 0)
+
+    def is_steady(self) -> bool:
+        medians = [sum(timing_of(blocks).phases) for blocks in self.whole]
+        return len(medians) >= FEWEST_PASSES and spread_of(medians) <= ENOUGH_SPREAD
 
 
 def measure_layers(
     kinds: Sequence[Kind],
     rows: Sequence[int],
-    make_units: MakeUnits,
-    count_bytes: CountBytes,
+    bench_of: Callable[[int], Bench],
     together: Together,
     budget: Budget,
     progress: Progress,
@@ -100,8 +119,7 @@ def measure_layers(
     Args:
         kinds: of layers.
         rows: sizes of micro-batches; the first is the one that matters most, and is measured first.
-        make_units: builds copies.
-        count_bytes: of a copy.
+        bench_of: the copies of a kind.
         together: the ranks.
         budget: once it is spent, what is left of `rows` is left out.
         progress: told what comes next, and how much is done.
@@ -109,101 +127,44 @@ def measure_layers(
     Raises:
         RunFailedError: if the budget ends before all kinds are measured at the first size.
     """
-    found: list[list[Measurement]] = [[] for _ in kinds]
-    cells = [(size, index) for size in rows for index in range(len(kinds))]
-    for number, (size, index) in enumerate(cells):
-        kind = kinds[index]
+    cells = [_Cell(kind, size) for size in rows for kind in range(len(kinds))]
+    for number, cell in enumerate(cells):
         if not together.all_agree(budget.left > 0):
-            if size == rows[0]:
-                raise RunFailedError(_too_slow(kinds, index, size, budget, found))
+            if cell.rows == rows[0]:
+                raise RunFailedError(_too_slow(kinds, cells[:number], budget))
+            cells = cells[: number - number % len(kinds)]
             break
-        progress(f"{kind.name}, {size:,} rows", number / len(cells))
-        effort = Effort(seconds=max(0.05, budget.left / (len(cells) - number) / 2.2))
-        found[index].append(_measurement(index, kind, size, make_units, count_bytes, together, effort))
-    complete = min(map(len, found))
-    return tuple(tuple(sorted(own[:complete], key=lambda each: each.rows)) for own in found)
+        progress(f"{kinds[cell.kind].name}, {cell.rows:,} rows", 0.4 * number / len(cells))
+        cell.kept = bench_of(cell.kind).count_bytes(cell.rows)
+        _visit(cell, kinds[cell.kind], bench_of(cell.kind), together)
+    for index in range(1, MOST_PASSES):
+        for cell in cells:
+            if not together.all_agree(cell.is_steady() or budget.left <= 0):
+                _visit(cell, kinds[cell.kind], bench_of(cell.kind), together)
+        progress(f"pass {index + 1}", 0.4 + 0.6 * max(index / MOST_PASSES, 1 - budget.left / budget.seconds))
+        if together.all_agree(budget.left <= 0 or all(cell.is_steady() for cell in cells)):
+            break
+    besides = _single_costs(kinds, rows[0], bench_of, together)
+    found: list[list[Measurement]] = [[] for _ in kinds]
+    for cell in cells:
+        found[cell.kind].append(_measurement(cell, kinds[cell.kind], besides))
+    return tuple(tuple(sorted(own, key=lambda each: each.rows)) for own in found)
 
 
-def single_costs(
-    make_chain: MakeChain, found: Sequence[Sequence[Measurement]], together: Together, effort: Effort
-) -> tuple[float, float, float]:
-    """What a layer takes for being run alone: forward, input gradient, weight gradient, in seconds.
-
-    A run of n layers takes so much less than the n of them alone, n - 1 times. Told by the smallest micro-batches,
-    where it is most of the time.
-    """
-    smallest = [own[0] for own in found]
-    kinds, unit = make_chain(smallest[0].rows)
-    chain = _timed([unit], together, effort).phases
-    alone = [
-        sum(getattr(smallest[kind], f"{phase}_seconds") for kind in kinds)
-        for phase in ("forward", "input_gradient", "weight_gradient")
-    ]
-    one, two, three = (max(0.0, whole - run) / max(1, len(kinds) - 1) for whole, run in zip(alone, chain, strict=True))
-    return one, two, three
+def _visit(cell: _Cell, kind: Kind, bench: Bench, together: Together) -> None:
+    units = bench.units(cell.rows, again=False, chained=kind.is_chained)
+    cell.whole.append(measure(_round(units, kind, together), together, BLOCKS_PER_VISIT))
+    if together.shares_host:
+        cell.alone += measure_in_turn(_round(units, kind, together), together, 1)
+    units = bench.units(cell.rows, again=True, chained=kind.is_chained)
+    cell.again.append(measure(_round(units, kind, together), together, BLOCKS_PER_VISIT))
 
 
-def less_single_costs(measured: Measurement, costs: tuple[float, float, float]) -> Measurement:
-    """What the layer takes within a run of layers."""
-    forward, inward, weight = costs
-
-    def own(seconds: float, alone: float) -> float:
-        return max(LEAST_SHARE * seconds, seconds - alone)
-
-    return replace(
-        measured,
-        forward_seconds=own(measured.forward_seconds, forward),
-        input_gradient_seconds=own(measured.input_gradient_seconds, inward),
-        weight_gradient_seconds=own(measured.weight_gradient_seconds, weight),
-        bare_forward_seconds=own(measured.bare_forward_seconds, forward),
-        again_seconds=own(measured.again_seconds, inward),
-    )
-
-
-def _measurement(
-    index: int,
-    kind: Kind,
-    rows: int,
-    make_units: MakeUnits,
-    count_bytes: CountBytes,
-    together: Together,
-    effort: Effort,
-) -> Measurement:
-    copies = _num_copies(kind)
-    units = make_units(index, rows, False, copies)
-    kept, pending = count_bytes(units[0])
-    whole = _timed(units, together, effort)
-    alone_share = _alone(units, together) / sum(whole.phases) if together.shares_host else 1.0
-    bare = _timed(make_units(index, rows, True, copies), together, effort)
-    return Measurement(
-        rows=rows,
-        forward_seconds=whole.phases[0],
-        input_gradient_seconds=whole.phases[1],
-        weight_gradient_seconds=whole.phases[2],
-        bare_forward_seconds=bare.phases[0],
-        again_seconds=bare.phases[1],
-        kept_bytes=kept,
-        pending_bytes=pending,
-        alone_share=min(1.0, alone_share),
-        spread=whole.spread,
-        num_repetitions=whole.num_rounds,
-    )
-
-
-def _num_copies(kind: Kind) -> int:
-    within = MOST_COPIED_BYTES // (8 * max(1, kind.num_parameters))  # a weight and the sum of its gradients
-    return max(1, min(kind.num_layers, MOST_COPIES, within))
-
-
-def _timed(units: Sequence[Unit], together: Together, effort: Effort) -> Timing:
-    """The mean over the copies, phase by phase."""
-    return measure(_round(units, together), together, effort)
-
-
-def _round(units: Sequence[Unit], together: Together) -> Round:
-    """One go through all copies: all forwards, then all input gradients, then all weight gradients."""
+def _round(units: Sequence[Unit], kind: Kind, together: Together) -> Round:
+    """One go through all copies: all forwards, then all input gradients, then all weight gradients; seconds of one."""
     passes = max(1, PASSES_ON_GPU // len(units)) if together.device.type == "cuda" else 1
     order = list(units) * passes
+    number = kind.num_copies * passes
 
     def one_round() -> tuple[float, float, float]:
         started = together.now()
@@ -215,27 +176,58 @@ def _round(units: Sequence[Unit], together: Together) -> Round:
         for unit, own in zip(order, kept, strict=True):
             unit.weight_gradient(own)
         ended = together.now()
-        return (forward - started) / len(order), (inward - forward) / len(order), (ended - inward) / len(order)
+        return (forward - started) / number, (inward - forward) / number, (ended - inward) / number
 
     return one_round
 
 
-def _alone(units: Sequence[Unit], together: Together) -> float:
-    """Seconds of a forward and its gradients on rank 0, while the other ranks wait for it."""
-    together.meet()
-    own = 0.0
-    if together.rank == 0:
-        one_round = _round(units, together)
-        one_round()
-        own = median(sum(one_round()) for _ in range(ALONE_ROUNDS))
-    return float(together.gathered(own)[0])
+def _single_costs(
+    kinds: Sequence[Kind], rows: int, bench_of: Callable[[int], Bench], together: Together
+) -> tuple[float, float, float]:
+    """What a layer takes for being run alone, by phase: what several take less in a run, on the median of the kinds."""
+    found: list[list[float]] = []
+    for index, kind in enumerate(kinds):
+        if kind.is_chained:
+            bench = bench_of(index)
+            alone, run = (
+                timing_of(measure(_round(bench.units(rows, again=False, chained=one), kind, together), together, 4))
+                for one in (False, True)
+            )
+            others = kind.num_copies / (kind.num_copies - 1)
+            found.append([others * max(0.0, a - b) for a, b in zip(alone.phases, run.phases, strict=True)])
+    first, second, third = (median(phase) for phase in zip(*found, strict=True)) if found else (0.0, 0.0, 0.0)
+    return first, second, third
 
 
-def _too_slow(kinds: Sequence[Kind], index: int, rows: int, budget: Budget, found: list[list[Measurement]]) -> str:
-    done = [(own[0].seconds, kind) for own, kind in zip(found, kinds, strict=True) if own]
-    slowest, kind = max(done, key=lambda pair: pair[0], default=(0.0, kinds[index]))
+def _measurement(cell: _Cell, kind: Kind, besides: tuple[float, float, float]) -> Measurement:
+    whole, again = (timing_of([block for blocks in passes for block in blocks]) for passes in (cell.whole, cell.again))
+    share = sum(timing_of(cell.alone).phases) / sum(whole.phases) if cell.alone else 1.0
+    runs = kind.num_copies if kind.is_chained else 1
+
+    def own(timing: Timing, phase: int) -> float:
+        seconds = timing.phases[phase]
+        return max(LEAST_SHARE * seconds, seconds - besides[phase] / runs)
+
+    return Measurement(
+        rows=cell.rows,
+        forward_seconds=own(whole, 0),
+        input_gradient_seconds=own(whole, 1),
+        weight_gradient_seconds=own(whole, 2),
+        bare_forward_seconds=own(again, 0),
+        again_seconds=own(again, 1),
+        kept_bytes=cell.kept[0],
+        pending_bytes=cell.kept[1],
+        alone_share=min(1.0, share),
+        spread=whole.spread,
+        num_repetitions=whole.num_blocks,
+    )
+
+
+def _too_slow(kinds: Sequence[Kind], done: Sequence[_Cell], budget: Budget) -> str:
+    times = [(sum(timing_of(cell.whole[0]).phases), kinds[cell.kind].name) for cell in done]
+    slowest, name = max(times, default=(0.0, kinds[0].name))
     return (
-        f"{budget.seconds:.0f} s were not enough: {index} of {len(kinds)} kinds of layers are measured at "
-        f"{rows:,} rows; the slowest, {kind.name}, takes {slowest:.3g} s for a forward and its gradients; give "
-        f"--seconds {3 * budget.seconds * len(kinds) / max(1, index):.0f}, or use more micro-batches"
+        f"{budget.seconds:.0f} s were not enough: {len(done)} of {len(kinds)} kinds of layers are measured; the "
+        f"slowest, {name}, takes {slowest:.3g} s for a forward and its gradients; give --seconds "
+        f"{3 * budget.seconds * len(kinds) / max(1, len(done)):.0f}, or use more micro-batches"
     )

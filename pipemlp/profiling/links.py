@@ -10,25 +10,25 @@ import torch
 import torch.distributed as dist
 
 from pipemlp.planning.machine import Curve, Network
-from pipemlp.profiling.rounds import Effort, measure
+from pipemlp.profiling.rounds import measure, timing_of
 from pipemlp.profiling.together import Together
 
 REDUCED_BYTES = (2**16, 2**20, 2**24)
 """Up to the bucket in which gradients are reduced."""
+NUM_BLOCKS = 10
 EXCHANGES = 4
 """In one round: the first after a pause takes longer than those that follow."""
 
 
-def measure_network(together: Together, message_bytes: Sequence[int], effort: Effort) -> Network:
+def measure_network(together: Together, message_bytes: Sequence[int]) -> Network:
     """Run on every rank of several.
 
     Args:
         together: the ranks.
         message_bytes: sizes of tensors between stages, rising.
-        effort: for each size.
     """
-    messages = [_message_seconds(together, size, effort) for size in message_bytes]
-    reductions = [_reduction_seconds(together, size, effort) for size in REDUCED_BYTES]
+    messages = [_message_seconds(together, size) for size in message_bytes]
+    reductions = [_reduction_seconds(together, size) for size in REDUCED_BYTES]
     share = 2 * (together.num_ranks - 1) / together.num_ranks
     return Network(
         message=_rising(message_bytes, messages),
@@ -42,7 +42,7 @@ def _rising(sizes: Sequence[float], seconds: Sequence[float]) -> Curve:
     return Curve(tuple(map(float, sizes)), tuple(highest))
 
 
-def _message_seconds(together: Together, num_bytes: int, effort: Effort) -> float:
+def _message_seconds(together: Together, num_bytes: int) -> float:
     tensor = torch.zeros(max(1, num_bytes), dtype=torch.uint8, device=together.device)
     peer = together.rank ^ 1
     alone = peer >= together.num_ranks
@@ -59,12 +59,12 @@ def _message_seconds(together: Together, num_bytes: int, effort: Effort) -> floa
                 dist.send(tensor, peer)
         return ((together.now() - started) / (2 * EXCHANGES),)
 
-    own = measure(exchange, together, effort).phases[0]
+    own = timing_of(measure(exchange, together, NUM_BLOCKS)).phases[0]
     known = [seconds for rank, seconds in enumerate(together.gathered(own)) if (rank ^ 1) < together.num_ranks]
     return float(max(known))
 
 
-def _reduction_seconds(together: Together, num_bytes: int, effort: Effort) -> float:
+def _reduction_seconds(together: Together, num_bytes: int) -> float:
     tensor = torch.zeros(num_bytes // 4, device=together.device)
 
     def reduce() -> tuple[float]:
@@ -72,4 +72,4 @@ def _reduction_seconds(together: Together, num_bytes: int, effort: Effort) -> fl
         dist.all_reduce(tensor)
         return (together.now() - started,)
 
-    return measure(reduce, together, effort).phases[0]
+    return timing_of(measure(reduce, together, NUM_BLOCKS)).phases[0]

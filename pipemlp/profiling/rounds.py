@@ -1,11 +1,11 @@
-"""Measure again and again until it is enough: blocks of rounds, whose medians count, on all ranks at once.
+"""Measure again and again: blocks of rounds, whose medians count, on all ranks at once.
 
 A round is one go through what is measured, in phases. A block is several rounds, and gives a mean for each phase, as
 a step of a pipeline sums up many actions. The median over blocks and ranks is the result; the range of their middle
 half over their median is the spread.
 """
 
-import time
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, quantiles
@@ -14,24 +14,13 @@ from pipemlp.profiling.together import Together
 
 Round = Callable[[], Sequence[float]]
 """One go; the seconds of each phase."""
+Block = tuple[float, ...]
+"""The mean seconds of each phase."""
 
-
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure one thing.
-
-    Args:
-        seconds: at most, once there are the fewest blocks.
-        fewest, most: blocks.
-        rounds: of a block.
-        spread: is enough.
-    """
-
-    seconds: float = 1.0
-    fewest: int = 3
-    most: int = 12
-    rounds: int = 4
-    spread: float = 0.03
+BLOCK_SECONDS = 0.02
+ROUNDS_IN_TURN, RANKS_IN_TURN = 3, 2
+FEWEST_ROUNDS, MOST_ROUNDS = 2, 16
+"""In a block, whatever they take."""
 
 
 @dataclass(frozen=True)
@@ -41,35 +30,56 @@ class Timing:
     Args:
         phases: seconds of each.
         spread: of the sum of all phases.
-        num_rounds: over all ranks.
+        num_blocks: over all ranks.
     """
 
-    phases: tuple[float, ...]
+    phases: Block
     spread: float
-    num_rounds: int
+    num_blocks: int
 
 
-def measure(one_round: Round, together: Together, effort: Effort) -> Timing:
-    """Run on every rank at the same time; the same result on every rank.
+def measure(one_round: Round, together: Together, num_blocks: int) -> list[Block]:
+    """Run on every rank at the same time; the blocks of all ranks, on every rank.
 
-    The first round is not counted: it makes what later ones find ready.
+    The first rounds are not counted: one makes what later ones find ready, the next tells how many make a block.
     """
     one_round()
     together.meet()
-    started, blocks = time.perf_counter(), []
-    while True:
-        rounds = [one_round() for _ in range(effort.rounds)]
-        blocks.append([fmean(phase) for phase in zip(*rounds, strict=True)])
-        late = time.perf_counter() - started > effort.seconds
-        steady = len(blocks) >= effort.fewest and spread_of(list(map(sum, blocks))) <= effort.spread
-        enough = len(blocks) >= effort.most or (len(blocks) >= effort.fewest and (late or steady))
-        if together.all_agree(enough):
-            break
-    everyone = [block for own in together.gathered(blocks) for block in own]
+    slowest = max(together.gathered(sum(one_round())))
+    rounds = min(max(math.ceil(BLOCK_SECONDS / max(slowest, 1e-9)), FEWEST_ROUNDS), MOST_ROUNDS)
+    together.meet()
+    own = [_block(one_round, rounds) for _ in range(num_blocks)]
+    return [block for each in together.gathered(own) for block in each]
+
+
+def measure_in_turn(one_round: Round, together: Together, num_blocks: int) -> list[Block]:
+    """The same by two ranks in turn, each while all others idle, as in a pipeline without overlap.
+
+    What one of them leaves in a cache that they share, the other one may evict.
+    """
+    blocks = []
+    for _ in range(num_blocks):
+        rounds = []
+        for _ in range(ROUNDS_IN_TURN):
+            for rank in range(RANKS_IN_TURN):
+                together.meet()
+                if rank == together.rank:
+                    rounds.append(one_round())
+        if rounds:
+            blocks.append(tuple(fmean(phase) for phase in zip(*rounds, strict=True)))
+    return [block for each in together.gathered(blocks) for block in each]
+
+
+def _block(one_round: Round, rounds: int) -> Block:
+    return tuple(fmean(phase) for phase in zip(*(one_round() for _ in range(rounds)), strict=True))
+
+
+def timing_of(blocks: Sequence[Block]) -> Timing:
+    """The median of each phase, and how much the blocks differ."""
     return Timing(
-        phases=tuple(median(phase) for phase in zip(*everyone, strict=True)),
-        spread=spread_of(list(map(sum, everyone))),
-        num_rounds=effort.rounds * len(everyone),
+        phases=tuple(median(phase) for phase in zip(*blocks, strict=True)),
+        spread=spread_of(list(map(sum, blocks))),
+        num_blocks=len(blocks),
     )
 
 

@@ -10,6 +10,8 @@ from pipemlp.config.root import RunConfig
 from pipemlp.planning.candidates import check_ranks
 from pipemlp.planning.comparison import decide, sharded_estimates
 from pipemlp.planning.devices import device_of
+from pipemlp.planning.machine import CostSource
+from pipemlp.planning.profile import Profile
 from pipemlp.planning.remedies import problem_text, remedies
 from pipemlp.planning.search import search
 from pipemlp.planning.workload import workload_of
@@ -116,7 +118,16 @@ def answer(inputs: PlanningInputs, question: Question, progress: Progress = lamb
         if not found.ranking:
             raise ConfigError(problem_text(remedies(workload, num_ranks, source, cap_bytes)))
         verdict = decide(found, sharded_estimates(workload, num_ranks, source, cap_bytes))
-    return Answer(workload, source.machine, chosen.origin, num_ranks, cap_bytes, found, verdict, question.top, config)
+    origin = chosen.origin + _other_ranks(chosen.source, num_ranks)
+    return Answer(workload, source.machine, origin, num_ranks, cap_bytes, found, verdict, question.top, config)
+
+
+def _other_ranks(source: CostSource, num_ranks: int) -> str:
+    """A warning where ranks that share a machine were measured in another number."""
+    measured = dict(source.facts).get("ranks") if isinstance(source, Profile) and not source.machine.is_gpu else None
+    if measured in (None, str(num_ranks)):
+        return ""
+    return f", with {measured} ranks at once and not {num_ranks}, which on the same cores are faster or slower"
 
 
 def _nodes_problem(num_ranks: int, num_nodes: int) -> str:

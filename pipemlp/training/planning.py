@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pipemlp.config.parallel import ParallelConfig
 from pipemlp.config.root import RunConfig
 from pipemlp.data import prepare
-from pipemlp.data.fitting.task import task_of_loss
 from pipemlp.planning.layers import LayerDescription, describe_layers
 from pipemlp.planning.resolve import resolve
-from pipemlp.planning.shapes import DataShape
+from pipemlp.planning.shapes import DataShape, task_of_loss
 
 ASSUMED_ROWS = 10**6
 """Of a training split that nobody has looked at; a plan does not depend on it."""

@@ -25,8 +25,17 @@ OWN_BUG = 1
 SECONDS_BEFORE_PLAN = 20.0
 
 
-def launch_profile(config: RunConfig, output: Path, seconds: float, plugins: Sequence[str] = ()) -> int:
+def launch_profile(
+    config: RunConfig, output: Path, seconds: float, plugins: Sequence[str] = (), ranks: int | None = None
+) -> int:
     """Profile in processes of their own; the exit code.
+
+    Args:
+        config: as the user wrote it.
+        output: where the profile goes.
+        seconds: to spend, roughly.
+        plugins: modules that the processes import too.
+        ranks: processes, if not those that the configuration runs on.
 
     Raises:
         UserError: for everything that can be known before the processes start.
@@ -34,7 +43,7 @@ def launch_profile(config: RunConfig, output: Path, seconds: float, plugins: Seq
     check_output(output)
     planning_inputs(config)
     device = config.run.device if config.run.device != "auto" else "cuda" if num_gpus() else "cpu"
-    num_ranks = num_profile_ranks(config)
+    num_ranks = ranks or num_profile_ranks(config)
     check_processes(num_ranks, num_gpus(), device)
     devices = visible_devices(num_ranks) if device == "cuda" else None
     port = own_port()

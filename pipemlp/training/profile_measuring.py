@@ -12,25 +12,15 @@ from pipemlp.planning.devices import DEVICES
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Curve, Machine, Network, curve_of
 from pipemlp.planning.profile import Measurement, Profile, kinds_of, rows_to_measure
-from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.resolve import automatic_micro_batches
 from pipemlp.planning.shapes import Task
 from pipemlp.profiling.device import device_name, memory_of
-from pipemlp.profiling.layer_timing import (
-    Budget,
-    Kind,
-    Progress,
-    Unit,
-    less_single_costs,
-    measure_layers,
-    single_costs,
-)
+from pipemlp.profiling.layer_timing import Budget, Kind, Progress, measure_layers
 from pipemlp.profiling.links import measure_network
 from pipemlp.profiling.rehearsal import Rehearsal, action_costs, step_costs
-from pipemlp.profiling.rounds import Effort
 from pipemlp.profiling.together import Together
-from pipemlp.training.profile_rehearsal import rehearsal_plan, rehearse, shortened
-from pipemlp.training.profile_units import LayerUnit, Making, count_bytes, made_up_batch
+from pipemlp.training.profile_rehearsal import most_stages, rehearsal_plan, rehearse, shortened
+from pipemlp.training.profile_units import Benches, Making, made_up_batch
 
 LAYERS_SHARE = 0.6
 """Of the time, for the layers; messages and rehearsals take what they take, which is little."""
@@ -38,10 +28,14 @@ MOST_REHEARSED_BYTES = 2**31
 """Of a rank's share of the shortened model on a CPU, with gradients and optimizer."""
 STATE_BYTES = 16
 """Per parameter: weight, gradient, two moments."""
+SUM_BYTES = 4
+SMALLEST_FACTOR, LARGEST_FACTOR = 0.5, 3.0
+"""Of sums over replicas at the end of a step to those alone; beyond, something else is wrong."""
 NUM_LAYERS_REHEARSED = (1, 8)
 """Equal layers in a row, in the shorter and in the longer model."""
-MOST_CHAINED = 6
-"""Layers in a run that is compared with its layers alone."""
+MOST_COPIES = 8
+MOST_COPIED_BYTES = 2**28
+"""Of the weights of all copies of a kind."""
 
 
 @dataclass(frozen=True)
@@ -85,34 +79,18 @@ def measure_profile(
     """
     budget = Budget(seconds)
     kind_of_layer, firsts = kinds_of(subject.layers)
-    kinds = [_kind(subject.layers, index, kind_of_layer) for index in firsts]
     making = _making(subject, together.device)
-    rows = _rows_by_importance(subject, together.num_ranks)
-
-    def make_units(kind: int, num_rows: int, again: bool, copies: int) -> Sequence[Unit]:
-        last = firsts[kind] == len(subject.layers) - 1
-        layers = subject.layers[0 if kind == 0 else firsts[kind] : firsts[kind] + 1]
-        recompute: Recompute = "elementwise" if again else 0
-        return [LayerUnit(making, layers, num_rows, recompute, is_last=last) for _ in range(copies)]
-
-    def make_chain(num_rows: int) -> tuple[Sequence[int], Unit]:
-        kept, layers = shortened(subject.layers, 2)
-        run = [index for index in kept if kind_of_layer[index] >= 0][:MOST_CHAINED]
-        chained = layers[: kept.index(run[-1]) + 1]
-        unit = LayerUnit(making, chained, num_rows, 0, is_last=run[-1] == len(subject.layers) - 1)
-        return [kind_of_layer[index] for index in run], unit
-
+    kinds = [_kind(subject.layers, index, kind_of_layer) for index in firsts]
+    benches = Benches(making, subject.layers, firsts, [kind.num_copies for kind in kinds])
     found = measure_layers(
         kinds,
-        rows,
-        make_units,
-        count_bytes,
+        _rows_by_importance(subject, together.num_ranks),
+        benches.of,
         together,
         Budget(LAYERS_SHARE * seconds),
         lambda text, fraction: progress(f"layers: {text}", LAYERS_SHARE * fraction),
     )
-    alone = single_costs(make_chain, found, together, Effort(seconds=1.0))
-    found = tuple(tuple(less_single_costs(each, alone) for each in kind) for kind in found)
+    benches.let_go()
     progress("messages between ranks", LAYERS_SHARE)
     network = _network(subject, together, found)
     profile = Profile(_machine(together, network), found, kind_of_layer, tuple(facts))
@@ -121,16 +99,21 @@ def measure_profile(
         progress(f"steps of a shortened model, {number + 1} of {len(NUM_LAYERS_REHEARSED)}", 0.7 + 0.15 * number)
         run = _rehearsal(subject, profile, together, most)
         rehearsals += [run] if run is not None else []
-    progress(f"done in {budget.spent:.0f} s", 1.0)
-    return _with_rehearsals(profile, rehearsals)
+    progress("steps of replicas", 0.95)
+    replicas = _rehearsal(subject, profile, together, NUM_LAYERS_REHEARSED[0], replicas=True)
+    progress(f"done in {budget.seconds - budget.left:.0f} s", 1.0)
+    return _with_replicas(_with_rehearsals(profile, rehearsals), replicas, together.num_ranks)
 
 
 def _kind(layers: Sequence[LayerDescription], first: int, kind_of_layer: Sequence[int]) -> Kind:
-    layer = layers[first]
-    count = kind_of_layer.count(kind_of_layer[first])
+    layer, own = layers[first], kind_of_layer[first]
+    count = kind_of_layer.count(own)
     alike = f" and {count - 1} like it" if count > 1 else ""
+    within = MOST_COPIED_BYTES // (8 * max(1, layer.num_parameters))  # a weight and the sum of its gradients
+    copies = max(1, min(count, MOST_COPIES, within))
+    in_a_row = first + 1 < len(layers) and kind_of_layer[first + 1] == own
     name = f"layer {first} ({layer.kind} {layer.input_width:,} to {layer.output_width:,}){alike}"
-    return Kind(name, count, layer.num_parameters)
+    return Kind(name, copies, is_chained=in_a_row and copies > 1)
 
 
 def _making(subject: Subject, device: torch.device) -> Making:
@@ -156,7 +139,7 @@ def _network(subject: Subject, together: Together, found: Sequence[Sequence[Meas
     sizes = [smallest]
     while sizes[-1] * 8 < largest:
         sizes.append(sizes[-1] * 8)
-    return measure_network(together, sorted({*sizes, min(largest, 2**26)}), Effort(seconds=1.0, most=20, rounds=5))
+    return measure_network(together, sorted({*sizes, min(largest, 2**26)}))
 
 
 def _machine(together: Together, network: Network) -> Machine:
@@ -170,14 +153,20 @@ def _machine(together: Together, network: Network) -> Machine:
     )
 
 
-def _rehearsal(subject: Subject, profile: Profile, together: Together, most: int) -> Rehearsal | None:
-    """Of the model with at most so many equal layers in a row, or as many of them as fit; None if none do."""
-    if together.num_ranks == 1 and not torch.distributed.is_initialized():
+def _rehearsal(
+    subject: Subject, profile: Profile, together: Together, most: int, *, replicas: bool = False
+) -> Rehearsal | None:
+    """Of the model with at most so many equal layers in a row, or as many of them as fit; None if none do.
+
+    A pipeline over the ranks; or with `replicas`, one stage on each of them.
+    """
+    if together.num_ranks == 1 and (replicas or not torch.distributed.is_initialized()):
         return None
     room = MOST_REHEARSED_BYTES if together.device.type == "cpu" else profile.machine.memory_bytes / 2
     while most > 0:
         kept, layers = shortened(subject.layers, most)
-        share = STATE_BYTES * sum(layer.num_parameters for layer in layers) / together.num_ranks
+        num_stages = 1 if replicas else most_stages(layers, together.num_ranks)
+        share = STATE_BYTES * sum(layer.num_parameters for layer in layers) / num_stages
         if share <= room:
             break
         most //= 2
@@ -185,7 +174,7 @@ def _rehearsal(subject: Subject, profile: Profile, together: Together, most: int
         return None
     rows = subject.wanted_rows(together.num_ranks)
     own = replace(profile, kind_of_layer=tuple(profile.kind_of_layer[index] for index in kept))
-    plan = rehearsal_plan(subject.config, layers, rows, together.num_ranks, own)
+    plan = rehearsal_plan(subject.config, layers, rows, num_stages, together.num_ranks // num_stages, own)
     batch: list[MicroBatch] = made_up_batch(_making(subject, together.device), layers, rows, plan.num_micro_batches)
     return rehearse(subject.config, layers, plan, subject.loss, batch)
 
@@ -213,6 +202,20 @@ def _with_rehearsals(profile: Profile, rehearsals: Sequence[Rehearsal]) -> Profi
     )
     kinds = tuple(tuple(_scaled(each, factors) for each in kind) for kind in profile.kinds)
     return replace(profile, machine=machine, kinds=kinds)
+
+
+def _with_replicas(profile: Profile, replicas: Rehearsal | None, num_replicas: int) -> Profile:
+    """The profile with sums over replicas as long as they are at the end of a step, not as they are alone."""
+    if replicas is None:
+        return profile
+    machine, size = profile.machine, replicas.num_parameters
+    network = machine.inside
+    expected = network.all_reduce_seconds(SUM_BYTES * size, num_replicas)
+    found = replicas.tail() - machine.step_seconds - size * machine.optimizer_seconds
+    factor = min(max(found / expected, SMALLEST_FACTOR), LARGEST_FACTOR)
+    curve = network.reduction
+    network = replace(network, reduction=Curve(curve.sizes, tuple(factor * seconds for seconds in curve.seconds)))
+    return replace(profile, machine=replace(machine, inside=network, between=network))
 
 
 def _scaled(measured: Measurement, factors: dict[str, float]) -> Measurement:

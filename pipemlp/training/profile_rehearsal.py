@@ -35,21 +35,30 @@ def shortened(layers: Sequence[LayerDescription], most: int) -> tuple[list[int],
 
 
 def rehearsal_plan(
-    config: RunConfig, layers: tuple[LayerDescription, ...], rows: int, num_ranks: int, profile: Profile
+    config: RunConfig,
+    layers: tuple[LayerDescription, ...],
+    rows: int,
+    num_stages: int,
+    num_replicas: int,
+    source: Profile,
 ) -> Plan:
-    """A pipeline over as many of the ranks as it has layers for, by the profile's costs; the others are replicas."""
-    trained = sum(1 for layer in layers if layer.parameters)
-    num_stages = next(count for count in range(min(num_ranks, trained), 0, -1) if num_ranks % count == 0)
+    """A small grid of stages and replicas, by the profile's costs."""
     setting = Setting(
         num_stages=num_stages,
-        num_replicas=num_ranks // num_stages,
+        num_replicas=num_replicas,
         num_micro_batches=2 * num_stages + 1,
         schedule=SCHEDULE,
         zero_stage=1 if config.precision == "bf16" else 0,
         partition="parameters",
     )
     batch = rows * setting.num_replicas * setting.num_micro_batches
-    return lay_out(replace(workload_of(config, layers), global_batch_rows=batch), setting, Known(source=profile))
+    return lay_out(replace(workload_of(config, layers), global_batch_rows=batch), setting, Known(source=source))
+
+
+def most_stages(layers: Sequence[LayerDescription], num_ranks: int) -> int:
+    """As many of the ranks as there are layers for, so that the others are replicas."""
+    trained = sum(1 for layer in layers if layer.parameters)
+    return next(count for count in range(min(num_ranks, trained), 0, -1) if num_ranks % count == 0)
 
 
 def rehearse(

@@ -82,12 +82,6 @@ def test_plan_and_train_by_it(folder):
     assert again.parallel == kept.parallel and again.costs == kept.costs
 
 
-def test_through_the_deepspeed_launcher(tmp_path):
-    command = [str(Path(PIPEMLP[0]).parent / "deepspeed"), "--num_gpus", "2", "--module", "pipemlp", "profile", PYRAMID]
-    succeed([*command, TWO_STAGES, "--seconds", "2", "--output", "own.json"], tmp_path)
-    assert read_profile(tmp_path / "own.json").rows
-
-
 def test_another_model_is_refused(folder):
     ended = Started([*PIPEMLP, "plan", PYRAMID, "--ranks", "2", "model.activation=gelu", "optimizer=sgd"], folder)
     assert ended.wait() == 2

@@ -99,7 +99,7 @@ def check_launcher(words: list[str], monkeypatch, capsys) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", ["README.md", "docs/your-own-data.md", "docs/planning.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/your-own-data.md"])
 def test_everything_on_the_page_runs(page, folder, monkeypatch, capsys):
     digits = folder / "configs" / "digits.yaml"
     digits.write_text(shorten(digits.read_text()))
@@ -120,6 +120,12 @@ def test_everything_on_the_page_runs(page, folder, monkeypatch, capsys):
                     run(["-m", *words, "--seconds", "2"])
                 else:
                     assert exit_code_of(words[1:], monkeypatch) == 0, f"{line}\n{capsys.readouterr()}"
+
+
+def test_the_python_of_planning_runs(folder):
+    """Its commands are those of the README."""
+    (python,) = (text for kind, text in blocks("docs/planning.md") if kind == "python")
+    exec(compile(python, "docs/planning.md", "exec"), {})
 
 
 def test_extending_shows_what_is_tested(folder, monkeypatch, capsys):

@@ -1,9 +1,5 @@
 """Fits the preprocessing on the training rows, in one pass over all rows that also checks the others."""
 
-from collections.abc import Mapping
-
-import numpy as np
-
 from pipemlp.config.root import RunConfig
 from pipemlp.data.fitting.columns import ColumnChoice
 from pipemlp.data.fitting.moments import Moments
@@ -12,7 +8,7 @@ from pipemlp.data.fitting.seen_values import Place, SeenValues
 from pipemlp.data.problems import Problems, listing
 from pipemlp.data.shards.cache import Progress
 from pipemlp.data.splits import Splits
-from pipemlp.data.table import Table, Value
+from pipemlp.data.table import Table, Value, stacked
 from pipemlp.planning.shapes import Task
 
 
@@ -68,13 +64,6 @@ def fit(
         unseen=config.data.unseen,
         is_autoencoder=choice.is_autoencoder,
     )
-
-
-def stacked(columns: Mapping[str, np.ndarray], names: tuple[str, ...], num_rows: int) -> np.ndarray:
-    """The named columns side by side: float64 [num_rows, len(names)]."""
-    if not names:
-        return np.empty((num_rows, 0))
-    return np.stack([columns[name] for name in names], axis=1).astype(np.float64, copy=False)
 
 
 def _note_empty(names: tuple[str, ...], moments: Moments, problems: Problems) -> None:

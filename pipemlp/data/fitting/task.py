@@ -1,32 +1,18 @@
 """Decides the task from the loss, or from the target's values where the loss is `auto`."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from pipemlp.config.registry import task_of_loss_name
 from pipemlp.config.section import Named
 from pipemlp.data.fitting.columns import ColumnChoice
 from pipemlp.data.fitting.facts import Facts
 from pipemlp.data.problems import Problems, counted, listing
 from pipemlp.data.table import Table
-from pipemlp.planning.shapes import Task
+from pipemlp.planning.shapes import Task, task_of_loss
 
-_TASKS: dict[str, Task] = {
-    "mse": "regression",
-    "mae": "regression",
-    "huber": "regression",
-    "cross_entropy": "classification",
-    "binary_cross_entropy": "multilabel",
-}
 TRUE_TEXTS = {"true": 1, "false": 0, "1": 1, "0": 0}
 _ROWS_PER_CLASS = 3
-
-
-def task_of_loss(loss: Any) -> Task | None:
-    """The task that a loss stands for; None for `auto`."""
-    name = loss.name if isinstance(loss, Named) else "auto"
-    return _TASKS.get(name) or cast("Task | None", task_of_loss_name(name))
 
 
 def infer_task(

@@ -52,6 +52,7 @@ class ShardSource:
         self._files = files
         self._row_word = row_word
         self._blocks = blocks
+        self._positions = tuple({name: index for index, name in enumerate(block.names)} for block in blocks)
 
     def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """All columns at `rows`, text as str; see `Source`."""
@@ -64,23 +65,20 @@ class ShardSource:
     def read_coded(self, rows: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         """The named columns at `rows`: numbers, or codes (-1 where missing) for text."""
         found: dict[str, np.ndarray] = {}
-        contiguous = len(rows) > 0 and bool((np.diff(rows) == 1).all())
-        if not contiguous:
-            order = np.argsort(rows, kind="stable")
-            ascending = rows[order]
-            place = np.empty_like(order)
-            place[order] = np.arange(len(order))
-        for block in self._blocks:
-            wanted = [name for name in names if name in block.names]
-            if not wanted:
-                continue
-            if contiguous:
-                values = np.asarray(block.array[rows[0] : rows[-1] + 1])
-            else:
-                values = np.asarray(block.array[ascending])[place]
-            for name in wanted:
-                found[name] = values[:, block.names.index(name)]
+        for block, positions in zip(self._blocks, self._positions, strict=True):
+            wanted = [name for name in names if name in positions]
+            if wanted:
+                values = _read_rows(block.array, rows)
+                found |= {name: values[:, positions[name]] for name in wanted}
         return {name: found[name] for name in names}
+
+    def read_block(self, rows: np.ndarray, names: tuple[str, ...]) -> np.ndarray | None:
+        """The named columns at `rows` side by side, [rows, names], if they lie in one block; None if they do not."""
+        for block, positions in zip(self._blocks, self._positions, strict=True):
+            if all(name in positions for name in names):
+                values = _read_rows(block.array, rows)
+                return values if names == block.names else values[:, [positions[name] for name in names]]
+        return None
 
     def place(self, row: int) -> str:
         """Where a row is: `houses.csv: line 19`."""
@@ -90,6 +88,16 @@ class ShardSource:
                 return f"{name}: {word} {row + first}"
             row -= count
         raise IndexError(row)
+
+
+def _read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows of an array on disk, read in the order in which they lie there."""
+    if len(rows) > 0 and bool((np.diff(rows) == 1).all()):
+        return np.asarray(array[rows[0] : rows[-1] + 1])
+    order = np.argsort(rows, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return np.asarray(array[rows[order]])[place]
 
 
 def open_ingested(folder: Path, fingerprint: str) -> ShardSource:
