@@ -101,7 +101,7 @@ def real_settings(name: str) -> Iterator[Setting]:
 def emulated_settings(name: str, num_stages: int) -> Iterator[Setting]:
     """For four or eight ranks."""
     turn = list(EMULATED).index(name)
-    counts = (8, 16, 4, 12)
+    counts = (8, 16, 4, 8)
     for index, schedule in enumerate(SCHEDULES):
         count = counts[(index + turn) % len(counts)]
         if (index + turn + num_stages // 4) % 2:
