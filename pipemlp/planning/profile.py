@@ -8,6 +8,9 @@ from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Curve, Machine
 from pipemlp.planning.recompute import Recompute
 
+LEFT_OUT = "sizes left out"
+"""The fact that names the sizes of micro-batches for which the time was too short."""
+
 
 @dataclass(frozen=True)
 class Measurement:

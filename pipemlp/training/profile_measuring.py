@@ -11,7 +11,7 @@ from pipemlp.engine.virtual_stage import LossFunction
 from pipemlp.planning.devices import DEVICES
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Curve, Machine, Network, curve_of
-from pipemlp.planning.profile import Measurement, Profile, kinds_of, rows_to_measure
+from pipemlp.planning.profile import LEFT_OUT, Measurement, Profile, kinds_of, rows_to_measure
 from pipemlp.planning.resolve import automatic_micro_batches
 from pipemlp.planning.shapes import Task
 from pipemlp.profiling.device import device_name, memory_of
@@ -81,16 +81,20 @@ def measure_profile(
     kind_of_layer, firsts = kinds_of(subject.layers)
     making = _making(subject, together.device)
     kinds = [_kind(subject.layers, index, kind_of_layer) for index in firsts]
+    rows = _rows_by_importance(subject, together.num_ranks)
     benches = Benches(making, subject.layers, firsts, [kind.num_copies for kind in kinds])
     found = measure_layers(
         kinds,
-        _rows_by_importance(subject, together.num_ranks),
+        rows,
         benches.of,
         together,
         Budget(LAYERS_SHARE * seconds),
         lambda text, fraction: progress(f"layers: {text}", LAYERS_SHARE * fraction),
     )
     benches.let_go()
+    left_out = sorted(set(rows) - {measurement.rows for measurement in found[0]})
+    if left_out:
+        facts = (*facts, (LEFT_OUT, ", ".join(f"{size:,}" for size in left_out)))
     progress("messages between ranks", LAYERS_SHARE)
     network = _network(subject, together, found)
     profile = Profile(_machine(together, network), found, kind_of_layer, tuple(facts))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipemlp.config.errors import ClusterError
 from pipemlp.planning.layers import LayerDescription
-from pipemlp.planning.profile import Measurement, Profile
+from pipemlp.planning.profile import LEFT_OUT, Measurement, Profile
 from pipemlp.training.sizes import compact_size, seconds_text, size_text
 
 PLAIN_LINE_SECONDS = 2.0
@@ -88,6 +88,13 @@ def show_profile(profile: Profile, layers: Sequence[LayerDescription], console: 
     }
     for name, value in lines.items():
         console.print(f"  {name:<24}{value}", markup=False, soft_wrap=True)
+    if LEFT_OUT in facts:
+        console.print(
+            f"warning: the time was too short for micro-batches of {facts[LEFT_OUT]} rows; what they take is told from "
+            "the other sizes; give more --seconds",
+            markup=False,
+            soft_wrap=True,
+        )
     for note in spread_notes(profile):
         console.print(note, markup=False, soft_wrap=True)
 
