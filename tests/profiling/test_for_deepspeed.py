@@ -5,21 +5,22 @@ import torch
 from plain_pipeline_bodies import num_layers_held
 from torch import nn
 
+from pipemlp.profiling import for_deepspeed
 from pipemlp.profiling.for_deepspeed import profiled_boundaries
 
 
-class Slow(nn.Module):
-    """A layer that works for as long as it is told to."""
+class Slow(nn.Linear):
+    """A layer that takes so many seconds of a clock of its own."""
 
-    def __init__(self, width: int, times: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, width)
-        self.times = times
+    clock = 0.0
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(8, 8)
+        self.seconds = seconds
 
     def forward(self, x):
-        for _ in range(self.times):
-            x = self.linear(x)
-        return x
+        Slow.clock += self.seconds
+        return super().forward(x)
 
 
 def spec(*arguments):
@@ -28,9 +29,10 @@ def spec(*arguments):
     return LayerSpec(*arguments)
 
 
-def test_the_slow_layer_gets_a_stage_of_its_own():
-    layers = [Slow(64, 1), Slow(64, 1), Slow(64, 400), Slow(64, 1), nn.ReLU()]
-    assert profiled_boundaries(layers, 3, torch.randn(16, 64)) == (0, 2, 3, 5)
+def test_the_slow_layer_gets_a_stage_of_its_own(monkeypatch):
+    monkeypatch.setattr(for_deepspeed.time, "perf_counter", lambda: Slow.clock)
+    layers = [*map(Slow, (1.0, 1.0, 9.0, 1.0)), nn.ReLU()]
+    assert profiled_boundaries(layers, 3, torch.randn(4, 8)) == (0, 2, 3, 5)
 
 
 def test_specs_and_tuples():
