@@ -69,6 +69,11 @@ def visible_devices(num_processes: int, environ: Mapping[str, str] | None = None
     return tuple(int(entry) for entry in entries[:num_processes])
 
 
+def plugin_arguments(plugins: Sequence[str]) -> list[str]:
+    """What tells the processes to import the same plug-ins."""
+    return [argument for plugin in plugins for argument in ("--plugin", plugin)]
+
+
 def _resources(num_processes: int, devices: Sequence[int] | None) -> list[str]:
     if devices is None:
         return ["--num_gpus", str(num_processes)]

@@ -24,3 +24,8 @@ def num_gpus(environ: Mapping[str, str] | None = None, devices: Path = Path("/de
 def num_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_of_run(wanted: str) -> str:
+    """`cpu` or `cuda` for `run.device`: what `auto` stands for on this machine."""
+    return wanted if wanted != "auto" else "cuda" if num_gpus() else "cpu"

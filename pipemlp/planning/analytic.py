@@ -25,14 +25,10 @@ class AnalyticCosts:
     Args:
         workload: whose layers are asked for.
         device: the data sheet.
-        memory_bytes: of a rank, if not the device's.
-        ranks_per_node: as many as share a node; 0 for all.
     """
 
     workload: Workload
     device: Device
-    memory_bytes: float | None = None
-    ranks_per_node: int = 0
 
     @cached_property
     def machine(self) -> Machine:
@@ -41,7 +37,7 @@ class AnalyticCosts:
         return Machine(
             name=device.name,
             is_measured=False,
-            memory_bytes=device.memory_bytes if self.memory_bytes is None else self.memory_bytes,
+            memory_bytes=device.memory_bytes,
             inside=Network(
                 curve_of(device.inside_node), curve_of(device.inside_node), device.inside_node.latency_seconds
             ),
@@ -50,7 +46,6 @@ class AnalyticCosts:
             ),
             optimizer_seconds=OPTIMIZER_BYTES[self.workload.optimizer] / device.memory_bytes_per_second,
             is_gpu=device.name != "cpu",
-            ranks_per_node=self.ranks_per_node,
         )
 
     def times(self, rows: int, recompute: Recompute) -> LayerTimes:

@@ -73,7 +73,6 @@ class Machine:
         overhead_seconds: between any two actions.
         step_seconds: of a step besides its actions, its optimizer and its reductions.
         optimizer_seconds: per parameter that a rank updates.
-        parameter_seconds: per parameter that a rank holds, whoever updates it.
         is_gpu: whether it is a GPU: gradients are summed up over the replicas while it goes on computing.
         ranks_per_node: as many as share a node; 0 for all.
     """
@@ -87,7 +86,6 @@ class Machine:
     overhead_seconds: float = 0.0
     step_seconds: float = 0.0
     optimizer_seconds: float = 0.0
-    parameter_seconds: float = 0.0
     is_gpu: bool = True
     ranks_per_node: int = 0
 

@@ -125,7 +125,7 @@ def _layer_costs(workload: Workload, setting: Setting, known: Known) -> LayerCos
     source, rows = known.source or nominal_costs(workload), setting.micro_batch_rows(workload.global_batch_rows)
     machine, times = source.machine, source.times(rows, setting.recompute)
     shards = setting.num_replicas if setting.zero_stage == 1 else 1
-    updating = (machine.optimizer_seconds / shards + machine.parameter_seconds) / setting.num_micro_batches
+    updating = machine.optimizer_seconds / shards / setting.num_micro_batches
     weights = zip(times.weight_gradient, workload.layers, strict=True)
     times = replace(
         times, weight_gradient=tuple(seconds + updating * layer.num_parameters for seconds, layer in weights)

@@ -180,7 +180,7 @@ class Outlooks:
         num_parameters = max(self._num_parameters / setting.num_stages, self._largest)
         shards = setting.num_replicas if setting.zero_stage == 1 else 1
         machine = self._machine
-        seconds = num_parameters * (machine.optimizer_seconds / shards + machine.parameter_seconds)
+        seconds = num_parameters * machine.optimizer_seconds / shards
         if shards > 1:
             size = self._workload.value_bytes * num_parameters
             seconds += min(_least_reduction(network, size, shards) for network in networks) / 2

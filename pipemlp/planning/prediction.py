@@ -123,7 +123,7 @@ def predict(
             simulation.ends[stage][-1] + _exposed(schedule, stage, costs, machine, num_parameters, num_replicas)
         )
         shards = num_replicas if zero_stage == 1 else 1
-        seconds = machine.optimizer_seconds * num_parameters / shards + machine.parameter_seconds * num_parameters
+        seconds = machine.optimizer_seconds * num_parameters / shards
         if shards > 1:  # half of an all-reduce: every rank sends its shard of the new parameters around once
             seconds += network.all_reduce_seconds(value_bytes * num_parameters, num_replicas) / 2
         updated.append(seconds)

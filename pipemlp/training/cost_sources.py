@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipemlp.config.errors import ConfigError
 from pipemlp.config.root import RunConfig
-from pipemlp.launching.devices import num_gpus
+from pipemlp.launching.devices import device_of_run
 from pipemlp.planning.analytic import AnalyticCosts
 from pipemlp.planning.devices import DEVICES, Device, device_of
 from pipemlp.planning.facts import workload_facts
@@ -20,9 +20,9 @@ from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.workload import workload_of
 from pipemlp.profiling.here import cpu_name, gpu_name
 from pipemlp.profiling.profile_file import check_facts, read_profile
-from pipemlp.training.profile_facts import version_facts
 from pipemlp.training.profile_report import NOTEWORTHY_SPREAD
 from pipemlp.training.run_directory import run_name
+from pipemlp.training.versions import version_facts
 
 
 def usual_profile(config: RunConfig) -> Path:
@@ -54,7 +54,7 @@ def profile_costs(
 
 def on_gpu(config: RunConfig) -> bool:
     """Whether this machine would train it on GPUs."""
-    return config.run.device == "cuda" or (config.run.device == "auto" and num_gpus() > 0)
+    return device_of_run(config.run.device) == "cuda"
 
 
 def local_device(config: RunConfig) -> str:

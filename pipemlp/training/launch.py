@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipemlp.config.root import RunConfig
-from pipemlp.launching.command import local_command, printable_command, visible_devices
+from pipemlp.launching.command import local_command, plugin_arguments, printable_command, visible_devices
 from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import own_port
 from pipemlp.launching.supervise import run_launcher
@@ -57,7 +57,7 @@ def launch(config: RunConfig, plugins: Sequence[str] = (), plan_path: Path | Non
         plan.num_ranks,
         port,
         arguments=[
-            *_plugin_arguments(plugins),
+            *plugin_arguments(plugins),
             *_plan_arguments(run_dir / PLAN_FILE if preparation.planned is not None else None),
         ],
         devices=devices,
@@ -80,12 +80,8 @@ def launch_command(
     else:
         parallel = config.chosen_parallel if plan_path is None else read_plan_file(plan_path).parallel
         num_ranks = parallel.stages * parallel.data_parallel
-    arguments = [*overrides, *_plugin_arguments(plugins), *_plan_arguments(plan_path)]
+    arguments = [*overrides, *plugin_arguments(plugins), *_plan_arguments(plan_path)]
     return printable_command(path, num_ranks, arguments=arguments)
-
-
-def _plugin_arguments(plugins: Sequence[str]) -> list[str]:
-    return [argument for plugin in plugins for argument in ("--plugin", plugin)]
 
 
 def _plan_arguments(plan_path: Path | None) -> list[str]:

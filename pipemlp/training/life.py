@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pipemlp.config.errors import UserError
 from pipemlp.config.root import RunConfig
-from pipemlp.launching.devices import num_gpus
+from pipemlp.launching.devices import device_of_run
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.launching.watch import handle_termination, watch_parents
 from pipemlp.training.failure import end, fail
@@ -34,7 +34,7 @@ def begin_life(environment: WorkerEnvironment) -> "Life":
 
 def choose_device(config: RunConfig) -> str:
     """`cpu` or `cuda`; DeepSpeed takes it, and talks, when it is imported, which comes after this."""
-    device = config.run.device if config.run.device != "auto" else "cuda" if num_gpus() else "cpu"
+    device = device_of_run(config.run.device)
     os.environ["DS_ACCELERATOR"] = device
     return device
 

@@ -9,8 +9,8 @@ from pipemlp.config.errors import ConfigError, UserError
 from pipemlp.config.paths import with_absolute_paths
 from pipemlp.config.root import RunConfig
 from pipemlp.config.writing import write_config
-from pipemlp.launching.command import local_command, visible_devices
-from pipemlp.launching.devices import num_gpus
+from pipemlp.launching.command import local_command, plugin_arguments, visible_devices
+from pipemlp.launching.devices import device_of_run, num_gpus
 from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import own_port
 from pipemlp.launching.processes import check_processes
@@ -42,13 +42,12 @@ def launch_profile(
     """
     check_output(output)
     planning_inputs(config)
-    device = config.run.device if config.run.device != "auto" else "cuda" if num_gpus() else "cpu"
+    device = device_of_run(config.run.device)
     num_ranks = ranks or num_profile_ranks(config)
     check_processes(num_ranks, num_gpus(), device)
     devices = visible_devices(num_ranks) if device == "cuda" else None
     port = own_port()
-    arguments = ["--output", str(output.absolute()), "--seconds", f"{seconds:g}"]
-    arguments += [argument for plugin in plugins for argument in ("--plugin", plugin)]
+    arguments = ["--output", str(output.absolute()), "--seconds", f"{seconds:g}", *plugin_arguments(plugins)]
     scratch = Path(tempfile.mkdtemp(prefix="pipemlp-profile-"))
     file = scratch / f"{run_name(config)}.yaml"
     write_config(with_absolute_paths(config), file)

@@ -71,7 +71,7 @@ def _facts(inputs: PlanningInputs, device: object, environment: WorkerEnvironmen
     import torch
 
     from pipemlp.profiling.device import device_name
-    from pipemlp.training.profile_facts import version_facts
+    from pipemlp.training.versions import version_facts
 
     assert isinstance(device, torch.device)
     own = {"device": device_name(device), "ranks": str(environment.world_size)}

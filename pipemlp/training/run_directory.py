@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pipemlp.config.errors import ConfigError
@@ -14,6 +13,7 @@ from pipemlp.config.writing import write_config
 from pipemlp.launching.status import write_status
 from pipemlp.planning.plan import Plan
 from pipemlp.planning.plan_file import PlanFile
+from pipemlp.training.versions import package_version
 
 RUN_DIR_VARIABLE = "PIPEMLP_RUN_DIR"
 """Set by `pipemlp train` for the workers it starts: the run directory is made already."""
@@ -96,17 +96,10 @@ def environment(config: RunConfig) -> dict[str, object]:
         "host": platform.node(),
         "cpus": os.cpu_count(),
         "device": config.run.device,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "command": sys.argv,
         "started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _write_json(path: Path, value: object) -> None:

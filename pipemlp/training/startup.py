@@ -9,7 +9,7 @@ from pathlib import Path
 from pipemlp.config.errors import ConfigError
 from pipemlp.config.loading import load_config
 from pipemlp.config.root import RunConfig
-from pipemlp.launching.devices import num_cores, num_gpus
+from pipemlp.launching.devices import device_of_run, num_cores, num_gpus
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.launching.processes import check_processes, check_world_size
 from pipemlp.planning.plan_file import PlanFile, parse_plan_file
@@ -26,7 +26,7 @@ def resolve_machine(preparation: Preparation, num_local_ranks: int) -> Preparati
     """
     run = preparation.config.run
     gpus = num_gpus()
-    device = run.device if run.device != "auto" else "cuda" if gpus else "cpu"
+    device = device_of_run(run.device)
     check_processes(num_local_ranks, gpus, device)
     threads = run.threads if run.threads != "auto" else max(1, num_cores() // num_local_ranks)
     section = run.model_copy(update={"device": device, "threads": threads, "name": run_name(preparation.config)})

@@ -266,6 +266,7 @@ def test_the_machine_is_not_as_the_run_needs_it(
 ):
     Path("a.yaml").write_text(BASE)
     monkeypatch.setattr("pipemlp.training.startup.num_gpus", lambda: num_gpus)
+    monkeypatch.setattr("pipemlp.launching.devices.num_gpus", lambda: num_gpus)
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(taken=taken_port))
     answer = pipemlp("train", "a.yaml", *overrides)

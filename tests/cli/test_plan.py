@@ -197,7 +197,7 @@ def test_the_machine_at_hand(tmp_path, monkeypatch):
     (entry / "information").write_text("Model: \t\t NVIDIA H200\nIRQ: 1\n")
     monkeypatch.setattr(cost_sources, "gpu_name", lambda: gpu_name(tmp_path))
     assert local_data_sheet(load_config(PYRAMID, ["run.device=cpu"])) is DEVICES["cpu"]
-    monkeypatch.setattr(cost_sources, "num_gpus", lambda: 1)
+    monkeypatch.setattr(cost_sources, "device_of_run", lambda wanted: "cuda")
     assert local_data_sheet(load_config(PYRAMID)) is DEVICES["h200-141gb"]
     (entry / "information").write_text("Model: unheard of\n")
     assert local_data_sheet(load_config(PYRAMID)) is DEVICES["cpu"]

@@ -25,6 +25,7 @@ from pipemlp.planning.remedies import problem_text, remedies
 from pipemlp.planning.search import Effort, Found, kinds_of, search
 from pipemlp.planning.shapes import DataShape
 from pipemlp.planning.workload import Setting, Workload
+from pipemlp.training.cost_sources import Placed
 
 PLENTY, FEW_ROWS = 1e12, 8
 WIDTHS = ((64, 64, 64, 64), (512, 32, 32, 256, 16), (16, 16, 1024), (128,) * 7)
@@ -56,7 +57,6 @@ class Measured:
             overhead_seconds=1e-6 * (seed % 3),
             step_seconds=5e-5,
             optimizer_seconds=2e-9,
-            parameter_seconds=1e-9,
             is_gpu=seed % 2 == 0,
             ranks_per_node=ranks_per_node,
         )
@@ -74,8 +74,8 @@ class Measured:
         return LayerTimes(forward, tuple(i + again * f for i, f in zip(inward, forward, strict=True)), weight)
 
 
-def analytic(of: Workload, device: str = "cpu", ranks_per_node: int = 0) -> AnalyticCosts:
-    return AnalyticCosts(of, DEVICES[device], ranks_per_node=ranks_per_node)
+def analytic(of: Workload, device: str = "cpu", ranks_per_node: int = 0) -> Placed:
+    return Placed(AnalyticCosts(of, DEVICES[device]), ranks_per_node)
 
 
 @cache
