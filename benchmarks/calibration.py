@@ -17,9 +17,9 @@ from statistics import fmean, median
 
 import torch.distributed as dist
 
-from pipemlp.engine.clock import Event
 from pipemlp.schedule.action import Action
 from pipemlp.schedule.costs import Costs
+from pipemlp.schedule.measured import Event
 from pipemlp.schedule.schedule import Schedule
 
 NUM_STEPS = 12

@@ -17,25 +17,10 @@ import torch
 import torch.distributed as dist
 
 from pipemlp.schedule.action import Action
+from pipemlp.schedule.measured import Event
 
 Result = TypeVar("Result")
 NUM_READINGS = 8
-
-
-@dataclass(frozen=True)
-class Event:
-    """One action as it happened, in seconds of rank 0's clock.
-
-    Args:
-        action: what was done.
-        start, end: of the action, its wait included.
-        waited: seconds of it spent on a message that had not arrived.
-    """
-
-    action: Action
-    start: float
-    end: float
-    waited: float
 
 
 @dataclass
@@ -100,7 +85,7 @@ class Clock:
         return result
 
     def events(self) -> list[Event]:
-        """What was noted, in the order of the starts; the clock stops listening."""
+        """What was noted, in seconds of rank 0's clock, in the order of the starts; the clock stops listening."""
         marks, self._marks, self._current = self._marks or {}, None, None
         if self._on_gpu:
             torch.cuda.synchronize()

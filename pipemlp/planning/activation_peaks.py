@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipemlp.schedule.action import Action
-from pipemlp.schedule.coding import bytes_table, code_of, hop_table
+from pipemlp.schedule.coding import bytes_table, code_of
 from pipemlp.schedule.costs import Costs
+from pipemlp.schedule.memory import transfer_tables
 from pipemlp.schedule.schedule import Schedule
 from pipemlp.schedule.simulate import programs
 
@@ -48,14 +49,8 @@ def activation_peaks(schedule: Schedule, costs: Costs) -> tuple[ActivationPeaks,
 
 def _peaks(schedule: Schedule, stage: int, program: Sequence[Action], costs: Costs) -> ActivationPeaks:
     """Walks one stage's program; received tensors and handed on ones as in `schedule.memory.peak_with_transfers`."""
-    cuts, depth, home = costs.hop_bytes, schedule.depth, schedule.stage_of
-    shared = costs.shared_bytes or (0.0,) * len(cuts)
-    alone = [whole - both for whole, both in zip(cuts, shared, strict=True)]
-    stays = [both if home(cut) == home(cut + 1) else 0.0 for cut, both in enumerate(shared)]
-    back = [whole + both for whole, both in zip(cuts, stays, strict=True)]
-    made = (*alone, 0.0, *((0.0, *back) * 2), *((0.0,) * depth))
-    used = (0.0, *cuts, *((*cuts, 0.0) * 2), *((0.0,) * depth))
-    sent = (*hop_table(schedule, alone)[:depth], *hop_table(schedule, cuts)[depth:])
+    cuts, depth = costs.hop_bytes, schedule.depth
+    made, used, sent = transfer_tables(schedule, costs)
     own = bytes_table(costs)
     around: dict[tuple[str, int], float] = {}
     held = kept = most_kept = leaving = 0.0

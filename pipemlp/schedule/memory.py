@@ -28,15 +28,8 @@ def peak_with_transfers(schedule: Schedule, programs: Sequence[Sequence[Action]]
     the end of the next action; for its receiver from the post of the receive until the end of the action that
     needs it; if one stage is both, from one end to the other. What is kept by its maker anyway counts there.
     """
-    cuts, depth, home = costs.hop_bytes, schedule.depth, schedule.stage_of
-    shared = costs.shared_bytes or (0.0,) * len(cuts)
-    alone = [whole - both for whole, both in zip(cuts, shared, strict=True)]
-    # the next virtual stage of the same stage lets go of it, but its maker does not
-    stays = [both if home(cut) == home(cut + 1) else 0.0 for cut, both in enumerate(shared)]
-    back = [whole + both for whole, both in zip(cuts, stays, strict=True)]
-    made = (*alone, 0.0, *((0.0, *back) * 2), *((0.0,) * depth))
-    used = (0.0, *cuts, *((*cuts, 0.0) * 2), *((0.0,) * depth))
-    sent = (*hop_table(schedule, alone)[:depth], *hop_table(schedule, cuts)[depth:])
+    cuts, depth = costs.hop_bytes, schedule.depth
+    made, used, sent = transfer_tables(schedule, costs)
     change = [own + new - old for own, new, old in zip(bytes_table(costs), made, used, strict=True)]
     peaks = []
     for program in programs:
@@ -53,3 +46,20 @@ def peak_with_transfers(schedule: Schedule, programs: Sequence[Sequence[Action]]
             peak = max(peak, held)
         peaks.append(peak)
     return tuple(peaks)
+
+
+def transfer_tables(schedule: Schedule, costs: Costs) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Bytes that every action, by its code, makes for another stage, has received, and leaves until its send is over.
+
+    What is kept by its maker anyway is not counted as made.
+    """
+    cuts, depth, home = costs.hop_bytes, schedule.depth, schedule.stage_of
+    shared = costs.shared_bytes or (0.0,) * len(cuts)
+    alone = [whole - both for whole, both in zip(cuts, shared, strict=True)]
+    # the next virtual stage of the same stage lets go of it, but its maker does not
+    stays = [both if home(cut) == home(cut + 1) else 0.0 for cut, both in enumerate(shared)]
+    back = [whole + both for whole, both in zip(cuts, stays, strict=True)]
+    made = (*alone, 0.0, *((0.0, *back) * 2), *((0.0,) * depth))
+    used = (0.0, *cuts, *((*cuts, 0.0) * 2), *((0.0,) * depth))
+    sent = (*hop_table(schedule, alone)[:depth], *hop_table(schedule, cuts)[depth:])
+    return made, used, sent

@@ -118,9 +118,9 @@ class PredictionCheck:
 
     def _own_bubbles(self) -> list[float]:
         """The idle share of every rank's time in the pipeline, by rank."""
-        own = [Event(e.action, e.start, e.end, e.waited) for e in self._pipeline.clock.events()]
+        own = [event for event in self._pipeline.clock.events() if event.action.kind in COMPUTE_KINDS]
         everyone: list[list[Event]] = [[]] * dist.get_world_size()
-        dist.all_gather_object(everyone, [event for event in own if event.action.kind in COMPUTE_KINDS])
+        dist.all_gather_object(everyone, own)
         return bubbles_of(self._pipeline.plan, everyone)
 
     def report(self) -> PredictionReport:

@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 
 from pipemlp.config.root import RunConfig
-from pipemlp.engine.clock import Event as ClockEvent
 from pipemlp.engine.pipeline import MicroBatch, Pipeline
 from pipemlp.engine.virtual_stage import LossFunction
 from pipemlp.planning.layers import LayerDescription
@@ -17,7 +16,6 @@ from pipemlp.planning.plan import Plan
 from pipemlp.planning.profile import Profile
 from pipemlp.planning.workload import Setting, workload_of
 from pipemlp.profiling.rehearsal import RankStep, Rehearsal
-from pipemlp.schedule.measured import Event
 
 NUM_STEPS, NUM_WARM_UP = 12, 3
 SCHEDULE = "zb-h1"
@@ -109,8 +107,4 @@ def _step(pipeline: Pipeline, batch: Sequence[MicroBatch], step: int, learning_r
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     ended = time.perf_counter()
-    return RankStep(started, ended, tuple(_event(event) for event in pipeline.clock.events()))
-
-
-def _event(event: ClockEvent) -> Event:
-    return Event(event.action, event.start, event.end, event.waited)
+    return RankStep(started, ended, tuple(pipeline.clock.events()))
