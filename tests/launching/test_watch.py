@@ -53,7 +53,7 @@ def test_a_supervisor_that_was_gone_before(tmp_path):
     assert (result.returncode, result.stdout) == (5, f"pipemlp train, process {gone.pid}, has died\n")
 
 
-@pytest.mark.parametrize("value", ["", "nonsense", str(os.getpid())])
+@pytest.mark.parametrize("value", ["", "nonsense", str(os.getpid())], ids=["empty", "no number", "alive"])
 def test_nothing_has_died(value):
     result = run_python(WATCH.format(seconds=0.2), **{SUPERVISOR_PID: value})
     assert (result.returncode, result.stdout) == (0, "")
