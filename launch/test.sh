@@ -38,7 +38,7 @@ step "mypy" "$bin/mypy" pipemlp
 step "import contracts" "$bin/lint-imports"
 step "bash -n" parse_scripts
 step "shellcheck" "$bin/shellcheck" --external-sources "${scripts[@]}"
-step "pytest" "$bin/python" -m pytest "$@"
+step "pytest" "$bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
 
 if [[ ${#failed[@]} -gt 0 ]]; then
     printf -v names '%s, ' "${failed[@]}"

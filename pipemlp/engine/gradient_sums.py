@@ -18,8 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipemlp.config.errors import RunFailedError
-
-BUCKET_BYTES = 16 * 2**20
+from pipemlp.planning.sums import BUCKET_BYTES
 
 
 @dataclass

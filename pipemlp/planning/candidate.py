@@ -5,10 +5,9 @@ from itertools import pairwise
 
 from pipemlp.planning.plan import Plan
 from pipemlp.planning.prediction import Prediction
+from pipemlp.planning.sums import SUM_BYTES
 from pipemlp.planning.workload import Setting, Workload
 from pipemlp.schedule.placement import stage_of
-
-_SUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -82,5 +81,5 @@ def sent_bytes(workload: Workload, plan: Plan) -> float:
             sent[one] += plan.num_micro_batches * size
             sent[other] += plan.num_micro_batches * size
     others = (plan.num_replicas - 1) / plan.num_replicas
-    per_parameter = others * (2 * _SUM_BYTES + (workload.value_bytes if plan.zero_stage == 1 else 0))
+    per_parameter = others * (2 * SUM_BYTES + (workload.value_bytes if plan.zero_stage == 1 else 0))
     return max(own + per_parameter * number for own, number in zip(sent, plan.num_parameters, strict=True))

@@ -16,11 +16,11 @@ from pipemlp.planning.laying import Laying
 from pipemlp.planning.machine import CostSource
 from pipemlp.planning.memory import STATE_VALUES
 from pipemlp.planning.search import Found
+from pipemlp.planning.sums import SUM_BYTES
 from pipemlp.planning.workload import Setting, Workload
 
 NOISE = 0.01
 """Steps that differ by a smaller share are equally long: what two runs of the same plan differ by."""
-_SUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def _sharded(workload: Workload, source: CostSource, alone: Candidate, zero_stag
     num_parameters = alone.plan.num_parameters[0]
     largest = max(layer.num_parameters for layer in workload.layers)
     masters = 4 if value_bytes == 2 else 0
-    state = (_SUM_BYTES + masters + 4 * STATE_VALUES[workload.optimizer]) * num_parameters / num_ranks
-    making = _SUM_BYTES * largest  # the gradients of a layer before they are sent
+    state = (SUM_BYTES + masters + 4 * STATE_VALUES[workload.optimizer]) * num_parameters / num_ranks
+    making = SUM_BYTES * largest  # the gradients of a layer before they are sent
     if zero_stage == 2:
         state += value_bytes * num_parameters
     else:

@@ -12,8 +12,7 @@ from pipemlp.planning.block_costs import gated_inner_width
 from pipemlp.planning.devices import Device
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.recompute import Recompute
-
-_SUM_BYTES = 4  # gradients are summed in float32
+from pipemlp.planning.sums import SUM_BYTES
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def analytic_times(
         no_gradient = layer.index == first and layer.kind != "input"
         needed = [(flops, size) for over_input, flops, size in products if not (no_gradient and over_input)]
         inward.append(seconds(1.5 * between) + sum(seconds(size, flops) for flops, size in needed))
-        sums = (value_bytes + 2 * _SUM_BYTES) * layer.num_parameters  # the gradient is read, its sum read and written
+        sums = (value_bytes + 2 * SUM_BYTES) * layer.num_parameters  # the gradient is read, its sum read and written
         weight.append(sum(seconds(size, flops) for _, flops, size in products) + seconds(sums))
         if recompute == "elementwise":
             inward[-1] += seconds(between)

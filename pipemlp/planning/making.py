@@ -144,30 +144,8 @@ def _layer_costs(workload: Workload, setting: Setting, known: Known) -> LayerCos
 
 
 def _with_cut(workload: Workload, setting: Setting, known: Known, boundaries: tuple[int, ...]) -> Plan:
-    rows = setting.micro_batch_rows(workload.global_batch_rows)
-    grid = setting.num_stages, setting.num_replicas
-    costs = analytic_costs(
-        workload.layers,
-        boundaries,
-        micro_batch_rows=rows,
-        value_bytes=workload.value_bytes,
-        recompute=setting.recompute,
-    )
-    source = known.source
-    if known.costs is not None:
-        costs = known.costs
-    times = None if source is None or known.costs is not None else source.times(rows, setting.recompute)
-    if source is not None and times is not None:
-        placement = setting.placement_of_cut(known.schedule)
-        costs = timed_costs(costs, boundaries, times, source.machine, grid, placement)
-    decided = setting.placement_of_cut() if known.source is not None or known.costs is not None else None
-    schedule = known.schedule or _schedule(setting, costs, decided)
-    simulation = simulate(schedule, costs)
-    if source is not None and times is not None and times.alone:
-        for _ in range(CONTENTION_ROUNDS):
-            met = overlaps(simulation, setting.num_replicas)
-            costs = timed_costs(costs, boundaries, times, source.machine, grid, schedule.placement, met)
-            simulation = simulate(schedule, costs)
+    source, (simulation, costs) = known.source, _simulated(workload, setting, known, boundaries)
+    schedule = simulation.schedule
     runs = [workload.layers[start:stop] for start, stop in pairwise(boundaries)]
     held = [[runs[s] for s in schedule.virtual_stages_of(stage)] for stage in range(schedule.num_stages)]
     flat = [[layer for run in own for layer in run] for own in held]
@@ -186,7 +164,7 @@ def _with_cut(workload: Workload, setting: Setting, known: Known, boundaries: tu
         boundaries=boundaries,
         schedule=schedule,
         num_replicas=setting.num_replicas,
-        micro_batch_rows=rows,
+        micro_batch_rows=setting.micro_batch_rows(workload.global_batch_rows),
         zero_stage=setting.zero_stage,
         recompute=setting.recompute,
         costs=costs,
@@ -195,6 +173,38 @@ def _with_cut(workload: Workload, setting: Setting, known: Known, boundaries: tu
         memory=_memory(workload, setting, known, held, simulation, costs),
         prediction=prediction,
     )
+
+
+def _simulated(
+    workload: Workload, setting: Setting, known: Known, boundaries: tuple[int, ...]
+) -> tuple[Simulation, Costs]:
+    """The schedule's simulation, and the costs of its actions.
+
+    The source's costs depend on who computes beside whom, which the simulation tells: the one is found by the other.
+    """
+    source, rows = known.source, setting.micro_batch_rows(workload.global_batch_rows)
+    if known.costs is not None:
+        schedule = known.schedule or _schedule(setting, known.costs, setting.placement_of_cut())
+        return simulate(schedule, known.costs), known.costs
+    costs = analytic_costs(
+        workload.layers,
+        boundaries,
+        micro_batch_rows=rows,
+        value_bytes=workload.value_bytes,
+        recompute=setting.recompute,
+    )
+    if source is None:
+        schedule = known.schedule or _schedule(setting, costs, None)
+        return simulate(schedule, costs), costs
+    times, grid = source.times(rows, setting.recompute), (setting.num_stages, setting.num_replicas)
+    costs = timed_costs(costs, boundaries, times, source.machine, grid, setting.placement_of_cut(known.schedule))
+    schedule = known.schedule or _schedule(setting, costs, setting.placement_of_cut())
+    simulation = simulate(schedule, costs)
+    for _ in range(CONTENTION_ROUNDS if times.alone else 0):
+        met = overlaps(simulation, setting.num_replicas)
+        costs = timed_costs(costs, boundaries, times, source.machine, grid, schedule.placement, met)
+        simulation = simulate(schedule, costs)
+    return simulation, costs
 
 
 def _even_bubble(setting: Setting, schedule: Schedule) -> float:

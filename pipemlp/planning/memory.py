@@ -17,6 +17,7 @@ from pipemlp.planning.activation_peaks import ActivationPeaks
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.pass_memory import PassMemory, computing_bytes, mask_table_bytes
 from pipemlp.planning.recompute import Recompute
+from pipemlp.planning.sums import SUM_BYTES
 
 STATE_VALUES = {"sgd": 0, "sgd-momentum": 1, "sgd-nesterov": 1, "adam": 2, "adamw": 2}
 """Values of float32 optimizer state per parameter."""
@@ -29,8 +30,6 @@ An assumption: Hugging Face measured 1.3 GB with all kernels loaded (model_train
 since version 11.7."""
 FRAGMENTATION = 0.1
 """The share of what comes and goes that the caching allocator cannot use; an assumption."""
-_SUM_BYTES = 4
-"""Gradients are summed in float32, and the optimizer computes in it."""
 _INDEX_BYTES = 8
 _NORM_BYTES = 8
 """DeepSpeed's ZeRO 1 takes norms in float64, of one tensor at a time."""
@@ -153,7 +152,7 @@ def resting_state(
     shards = num_replicas if zero_stage == 1 else 1
     values = (zero_stage == 1) + STATE_VALUES[optimizer]  # ZeRO 1 keeps a float32 copy of its shard
     parameters = (2 if precision == "bf16" else 4) * num_parameters
-    return parameters, _SUM_BYTES * num_parameters, values * _SUM_BYTES * num_parameters // shards
+    return parameters, SUM_BYTES * num_parameters, values * SUM_BYTES * num_parameters // shards
 
 
 def _step_copies(optimizer: str, *, weight_decay: bool, on_gpu: bool) -> int:
@@ -184,9 +183,9 @@ def _step_bytes(
     sizes = [math.prod(parameter.shape) for run in runs for layer in run for parameter in layer.parameters]
     largest, shard = max(sizes, default=0), sum(sizes) // shards
     if zero_stage != 1:
-        return _SUM_BYTES * copies * (shard if at_once else largest)
+        return SUM_BYTES * copies * (shard if at_once else largest)
     norm = _NORM_BYTES * min(largest, shard) if flattens else 0
-    return max(norm, _SUM_BYTES * (copies + flattens) * shard)
+    return max(norm, SUM_BYTES * (copies + flattens) * shard)
 
 
 def _batch_bytes(runs: Sequence[Sequence[LayerDescription]], num_rows: int, has_class_labels: bool) -> int:

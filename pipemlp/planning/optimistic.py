@@ -25,13 +25,12 @@ from pipemlp.planning.contention import undisturbed
 from pipemlp.planning.costs import entering_bytes
 from pipemlp.planning.layers import kept_bytes
 from pipemlp.planning.machine import CostSource, Curve, Network
-from pipemlp.planning.memory import STATE_VALUES
-from pipemlp.planning.prediction import BUCKET_BYTES
+from pipemlp.planning.memory import resting_state
 from pipemlp.planning.recompute import Recompute
+from pipemlp.planning.sums import BUCKET_BYTES, SUM_BYTES
 from pipemlp.planning.workload import Setting, Workload
 from pipemlp.schedule.methods import METHODS
 
-_SUM_BYTES = _STATE_BYTES = 4
 _WHOLE_BACKWARDS = tuple(method.name for method in METHODS.values() if not method.splits_backward)
 
 
@@ -105,7 +104,7 @@ class Outlooks:
         pipeline = max(self._pipeline_seconds(setting, work), stages_seconds / num_stages)
         networks = self._networks_of(num_stages, num_replicas)
         ready = pipeline + min(
-            _least_reduction(network, min(BUCKET_BYTES, _SUM_BYTES * self._smallest), num_replicas)
+            _least_reduction(network, min(BUCKET_BYTES, SUM_BYTES * self._smallest), num_replicas)
             for network in networks
         )
         if num_replicas > 1:  # the mean over the stages, of which one is no earlier
@@ -171,7 +170,7 @@ class Outlooks:
     def _reductions(self, network: Network, setting: Setting) -> float:
         """All stages' reductions, added up; as many bytes as the parameters have, whatever the cut."""
         num_replicas = setting.num_replicas
-        sent = 2 * (num_replicas - 1) / num_replicas * _SUM_BYTES * self._num_parameters
+        sent = 2 * (num_replicas - 1) / num_replicas * SUM_BYTES * self._num_parameters
         turns = setting.num_stages * 2 * (num_replicas - 1) * network.turn_seconds
         return _seconds_per_byte(network.reduction, sent) * sent + turns
 
@@ -207,9 +206,10 @@ class Outlooks:
 
     def _state_bytes(self, setting: Setting) -> float:
         """Parameters, sums of gradients and optimizer of all layers, as `estimate_memory` counts them."""
-        is_sharded = setting.zero_stage == 1
-        values = (STATE_VALUES[self._workload.optimizer] + is_sharded) / (setting.num_replicas if is_sharded else 1)
-        return (self._workload.value_bytes + _SUM_BYTES + _STATE_BYTES * values) * self._num_parameters
+        workload, zero_stage, num_replicas = self._workload, setting.zero_stage, setting.num_replicas
+        return float(
+            sum(resting_state(self._num_parameters, workload.optimizer, workload.precision, zero_stage, num_replicas))
+        )
 
     def _networks_of(self, num_stages: int, num_replicas: int) -> tuple[Network, ...]:
         key = num_stages, num_replicas

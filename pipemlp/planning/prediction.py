@@ -9,13 +9,12 @@ from pipemlp.planning.contention import Overlaps, slowed
 from pipemlp.planning.layer_times import LayerTimes
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Machine
+from pipemlp.planning.sums import BUCKET_BYTES, SUM_BYTES
 from pipemlp.schedule.costs import Costs
 from pipemlp.schedule.placement import Placement, stage_of
 from pipemlp.schedule.schedule import Schedule
 from pipemlp.schedule.simulation import Simulation
 
-_SUM_BYTES = 4
-BUCKET_BYTES = 16 * 2**20
 """Gradients that are reduced together: the last bucket is never hidden."""
 
 
@@ -145,7 +144,7 @@ def _exposed(
 
     A bucket is reduced once the last micro-batch has gone through its layers; the other layers hide it meanwhile.
     """
-    num_bytes = _SUM_BYTES * num_parameters
+    num_bytes = SUM_BYTES * num_parameters
     network = machine.network_of_replicas(stage, num_replicas)
     whole = network.all_reduce_seconds(num_bytes, num_replicas)
     if not machine.is_gpu or num_bytes <= BUCKET_BYTES:

@@ -92,7 +92,7 @@ def _at(measurements: Sequence[Measurement], rows: int, recompute: Recompute) ->
         alone = len(measurements) == 1
         return value(f"{name}_seconds") * (max(1.0, rows / measurements[0].rows) if alone else 1.0)
 
-    weight, alone = seconds("weight_gradient"), value("alone_share")
+    weight, alone = seconds("weight_gradient"), min(1.0, value("alone_share"))  # a line may lead beyond
     if recompute == 0:
         return seconds("forward"), seconds("input_gradient"), weight, alone
     if recompute == "elementwise":

@@ -9,6 +9,7 @@ one are not in the cache because it has just been used. Others are run alone, an
 is taken off. Never is more of the model in memory than the copies of some kinds.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -131,7 +132,7 @@ def measure_layers(
     for number, cell in enumerate(cells):
         if not together.all_agree(budget.left > 0):
             if cell.rows == rows[0]:
-                raise RunFailedError(_too_slow(kinds, cells[:number], budget))
+                raise RunFailedError(_too_slow(kinds, cells[:number]))
             cells = cells[: number - number % len(kinds)]
             break
         progress(f"{kinds[cell.kind].name}, {cell.rows:,} rows", 0.4 * number / len(cells))
@@ -223,11 +224,12 @@ def _measurement(cell: _Cell, kind: Kind, besides: tuple[float, float, float]) -
     )
 
 
-def _too_slow(kinds: Sequence[Kind], done: Sequence[_Cell], budget: Budget) -> str:
+def _too_slow(kinds: Sequence[Kind], done: Sequence[_Cell]) -> str:
     times = [(sum(timing_of(cell.whole[0]).phases), kinds[cell.kind].name) for cell in done]
     slowest, name = max(times, default=(0.0, kinds[0].name))
+    times_as_many = math.ceil(3 * len(kinds) / max(1, len(done)))
     return (
-        f"{budget.seconds:.0f} s were not enough: {len(done)} of {len(kinds)} kinds of layers are measured; the "
-        f"slowest, {name}, takes {slowest:.3g} s for a forward and its gradients; give --seconds "
-        f"{3 * budget.seconds * len(kinds) / max(1, len(done)):.0f}, or use more micro-batches"
+        f"the time was too short: {len(done)} of {len(kinds)} kinds of layers are measured; the slowest, {name}, takes "
+        f"{slowest:.3g} s for a forward and its gradients; give {times_as_many} times as many "
+        "--seconds, or use more micro-batches"
     )

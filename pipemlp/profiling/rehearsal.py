@@ -107,14 +107,9 @@ def action_costs(rehearsals: Sequence[Rehearsal]) -> dict[str, tuple[float, floa
     return costs
 
 
-def step_costs(rehearsals: Sequence[Rehearsal]) -> tuple[float, float]:
-    """Seconds of a step besides its actions, and those per parameter of the fullest rank; a line through the tails."""
-    sizes, tails = [run.num_parameters for run in rehearsals], [run.tail() for run in rehearsals]
-    small, large = sizes.index(min(sizes)), sizes.index(max(sizes))
-    if sizes[large] < 1.2 * sizes[small]:
-        return median(tails), 0.0
-    slope = max(0.0, (tails[large] - tails[small]) / (sizes[large] - sizes[small]))
-    return max(0.0, tails[small] - slope * sizes[small]), slope
+def step_seconds(rehearsals: Sequence[Rehearsal], optimizer_seconds: float) -> float:
+    """Seconds of a step besides its actions and its optimizer, which takes so many per parameter of a rank."""
+    return max(0.0, median(run.tail() - optimizer_seconds * run.num_parameters for run in rehearsals))
 
 
 def _overhead_of(step: Sequence[RankStep]) -> float:

@@ -14,11 +14,13 @@ from pipemlp.planning.machine import Curve, Machine, Network, curve_of
 from pipemlp.planning.profile import LEFT_OUT, Measurement, Profile, kinds_of, rows_to_measure
 from pipemlp.planning.resolve import automatic_micro_batches
 from pipemlp.planning.shapes import Task
+from pipemlp.planning.sums import SUM_BYTES
 from pipemlp.profiling.device import device_name, memory_of
 from pipemlp.profiling.layer_timing import Budget, Kind, Progress, measure_layers
 from pipemlp.profiling.links import measure_network
-from pipemlp.profiling.rehearsal import Rehearsal, action_costs, step_costs
+from pipemlp.profiling.rehearsal import Rehearsal, action_costs, step_seconds
 from pipemlp.profiling.together import Together
+from pipemlp.training.profile_optimizer import optimizer_seconds
 from pipemlp.training.profile_rehearsal import most_stages, rehearsal_plan, rehearse, shortened
 from pipemlp.training.profile_units import Benches, Making, made_up_batch
 
@@ -28,7 +30,6 @@ MOST_REHEARSED_BYTES = 2**31
 """Of a rank's share of the shortened model on a CPU, with gradients and optimizer."""
 STATE_BYTES = 16
 """Per parameter: weight, gradient, two moments."""
-SUM_BYTES = 4
 SMALLEST_FACTOR, LARGEST_FACTOR = 0.5, 3.0
 """Of sums over replicas at the end of a step to those alone; beyond, something else is wrong."""
 NUM_LAYERS_REHEARSED = (1, 8)
@@ -97,7 +98,8 @@ def measure_profile(
         facts = (*facts, (LEFT_OUT, ", ".join(f"{size:,}" for size in left_out)))
     progress("messages between ranks", LAYERS_SHARE)
     network = _network(subject, together, found)
-    profile = Profile(_machine(together, network), found, kind_of_layer, tuple(facts))
+    machine = _machine(together, network, optimizer_seconds(subject.config, subject.layers, together))
+    profile = Profile(machine, found, kind_of_layer, tuple(facts))
     rehearsals = []
     for number, most in enumerate(NUM_LAYERS_REHEARSED):
         progress(f"steps of a shortened model, {number + 1} of {len(NUM_LAYERS_REHEARSED)}", 0.7 + 0.15 * number)
@@ -146,13 +148,14 @@ def _network(subject: Subject, together: Together, found: Sequence[Sequence[Meas
     return measure_network(together, sorted({*sizes, min(largest, 2**26)}))
 
 
-def _machine(together: Together, network: Network) -> Machine:
+def _machine(together: Together, network: Network, updating: float) -> Machine:
     return Machine(
         name=device_name(together.device),
         is_measured=True,
         memory_bytes=memory_of(together.device, together.num_ranks),
         inside=network,
         between=network,
+        optimizer_seconds=updating,
         is_gpu=together.device.type == "cuda",
     )
 
@@ -187,7 +190,7 @@ def _with_rehearsals(profile: Profile, rehearsals: Sequence[Rehearsal]) -> Profi
     """The profile with what a pipeline adds: to actions, to messages, to steps."""
     if not rehearsals:
         return profile
-    costs, (step, slope) = action_costs(rehearsals), step_costs(rehearsals)
+    costs = action_costs(rehearsals)
     factors = {kind: factor for kind, (_, factor) in costs.items()}
     longest = rehearsals[-1]
     inside, hop = profile.machine.inside, longest.hop()
@@ -201,8 +204,7 @@ def _with_rehearsals(profile: Profile, rehearsals: Sequence[Rehearsal]) -> Profi
         between=inside,
         action_seconds=(costs["F"][0], costs["I"][0], costs["W"][0]),
         overhead_seconds=longest.overhead(),
-        step_seconds=step,
-        optimizer_seconds=slope,
+        step_seconds=step_seconds(rehearsals, profile.machine.optimizer_seconds),
     )
     kinds = tuple(tuple(_scaled(each, factors) for each in kind) for kind in profile.kinds)
     return replace(profile, machine=machine, kinds=kinds)

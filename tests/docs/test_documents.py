@@ -117,7 +117,7 @@ def test_everything_on_the_page_runs(page, folder, monkeypatch, capsys):
                 elif words[1] == "train":
                     run(["-m", *words])
                 elif words[1] == "profile":
-                    run(["-m", *words, "--seconds", "2"])
+                    run(["-m", *words, "--seconds", "10"])
                 else:
                     assert exit_code_of(words[1:], monkeypatch) == 0, f"{line}\n{capsys.readouterr()}"
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipemlp.profiling.rehearsal import RankStep, Rehearsal, action_costs, step_costs
+from pipemlp.profiling.rehearsal import RankStep, Rehearsal, action_costs, step_seconds
 from pipemlp.schedule.costs import Costs, uniform_costs
 from pipemlp.schedule.measured import Event, measured_of
 from pipemlp.schedule.methods import make_schedule
@@ -69,11 +69,7 @@ def _later(events, gap):
     return [Event(e.action, e.start + index * gap, e.end + index * gap, e.waited) for index, e in enumerate(events)]
 
 
-def test_the_tail_grows_with_the_parameters():
+def test_a_step_is_the_tail_without_the_optimizer():
     small, large = (rehearsal(costs(1.0), alone(1.0), n, 0.1 + 0.001 * n) for n in (100, 400))
-    step, slope = step_costs([large, small])
-    assert (step, slope) == pytest.approx((0.1, 0.001))
-
-
-def test_models_of_one_size_tell_no_slope():
-    assert step_costs([rehearsal(costs(1.0), alone(1.0)), rehearsal(costs(1.0), alone(1.0), 101)]) == (TAIL, 0.0)
+    assert step_seconds([large, small], 0.001) == pytest.approx(0.1)
+    assert step_seconds([large, small], 1.0) == 0

@@ -116,7 +116,7 @@ def test_what_running_a_unit_takes_is_no_part_of_a_layer():
 def test_a_layer_too_slow_for_the_budget():
     with pytest.raises(RunFailedError) as caught:
         measured(0.0)
-    text = "0 s were not enough: 0 of 2 kinds of layers are measured; the slowest, layer 1, takes"
+    text = "the time was too short: 0 of 2 kinds of layers are measured; the slowest, layer 1, takes"
     assert text in str(caught.value) and "--seconds" in str(caught.value)
 
 

@@ -1,0 +1,6 @@
+"""How gradients are summed: in float32, and over the replicas in buckets."""
+
+SUM_BYTES = 4
+"""Of one value of a sum, whatever the compute precision; the optimizer computes in it too."""
+BUCKET_BYTES = 16 * 2**20
+"""Sums that are reduced over the replicas at once."""

@@ -1,0 +1,43 @@
+"""What the optimizer takes per parameter: the run's own, over as many of the model's tensors as tell."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from pipemlp.config.root import RunConfig
+from pipemlp.engine.optimizer import build_optimizer
+from pipemlp.planning.layers import LayerDescription
+from pipemlp.profiling.rounds import measure, timing_of
+from pipemlp.profiling.together import Together
+
+MOST_PARAMETERS = 2**24
+"""Of a rank; with gradients and two moments 256 MiB, which no cache holds."""
+NUM_BLOCKS = 8
+
+
+def optimizer_seconds(config: RunConfig, layers: Sequence[LayerDescription], together: Together) -> float:
+    """Seconds per parameter, clipping included, while every rank does the same; in float32, as every precision does.
+
+    Args:
+        config: for the optimizer and clipping.
+        layers: of the whole model; a rank of one stage holds them all.
+        together: the ranks.
+    """
+    parameters, left = [], MOST_PARAMETERS
+    for size in [math.prod(parameter.shape) for layer in layers for parameter in layer.parameters]:
+        if left > 0:
+            parameters.append(torch.nn.Parameter(torch.zeros(min(size, left), device=together.device)))
+            parameters[-1].grad = torch.zeros_like(parameters[-1])
+            left -= size
+    optimizer = build_optimizer(config.optimizer, parameters)
+
+    def one_round() -> tuple[float]:
+        started = together.now()
+        if config.training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, config.training.clip_norm)
+        optimizer.step()
+        return (together.now() - started,)
+
+    (seconds,) = timing_of(measure(one_round, together, NUM_BLOCKS)).phases
+    return seconds / sum(parameter.numel() for parameter in parameters)
