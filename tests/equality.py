@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from deepspeed.utils import safe_get_full_grad
 
+from pipemlp.config.gradients import GradientsConfig
 from pipemlp.config.model import ModelConfig
 from pipemlp.config.registry import options_of
 from pipemlp.config.training import AdamW, OptimizerConfig, Sgd
@@ -51,6 +52,7 @@ class Case:
     optimizer: str = "adamw"
     loss: str = "cross_entropy"
     strict_links: bool = False
+    gradients: GradientsConfig = GradientsConfig()
 
     def schedule(self) -> Schedule:
         """By its name, and `:2` for two virtual stages where it may have one too; or from a file."""
@@ -177,6 +179,7 @@ def pipeline_trace(case: Case) -> Trace:
         timeout_seconds=60,
         dtype=case.dtype,
         strict_links=case.strict_links,
+        gradients=case.gradients,
     )
     trace = Trace([], {}, {}, None)
     for step in range(NUM_STEPS):

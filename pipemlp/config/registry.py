@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from pipemlp.config.section import Named
 
-KINDS = ("block", "loss", "metric", "source", "optimizer", "lr_schedule")
+KINDS = ("block", "loss", "metric", "source", "optimizer", "lr_schedule", "update", "compression")
 _options: dict[str, dict[str, type[Named]]] = {kind: {} for kind in KINDS}
 _tasks: dict[str, str] = {}
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, PrivateAttr
 
 from pipemlp.config.data import DataConfig
+from pipemlp.config.gradients import GradientsConfig
 from pipemlp.config.model import ModelConfig
 from pipemlp.config.origin import Origin, parse_key
 from pipemlp.config.parallel import ParallelConfig
@@ -38,6 +39,8 @@ class RunConfig(Section):
     parallel: Literal["auto"] | ParallelConfig = ParallelConfig()
     """How the run is executed; never changes what it computes. `auto` plans for all devices of this machine, or for as
     many processes as a launcher has started."""
+    gradients: GradientsConfig = GradientsConfig()
+    """How replicas exchange what they have learnt."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """When to evaluate on the validation rows, and what."""
     checkpoint: CheckpointConfig = CheckpointConfig()

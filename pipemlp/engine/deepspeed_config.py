@@ -6,16 +6,19 @@ NEVER = 10**12
 """Steps between two of DeepSpeed's own progress lines; ours replace them."""
 
 
-def deepspeed_config(plan: Plan, *, clip_norm: float | None, precision: str) -> dict[str, object]:
+def deepspeed_config(
+    plan: Plan, *, clip_norm: float | None, precision: str, replicas_apart: bool = False
+) -> dict[str, object]:
     """What `deepspeed.initialize` is given for a plan.
 
     bf16 accumulates and reduces gradients in float32: without `communication_data_type` DeepSpeed rounds
-    the float32 sums to bf16 in the reduction, even with one replica.
+    the float32 sums to bf16 in the reduction, even with one replica. With `replicas_apart` a replica is alone.
     """
+    num_replicas = 1 if replicas_apart else plan.num_replicas
     config: dict[str, object] = {
         "train_micro_batch_size_per_gpu": plan.micro_batch_rows,
         "gradient_accumulation_steps": plan.num_micro_batches,
-        "train_batch_size": plan.micro_batch_rows * plan.num_micro_batches * plan.num_replicas,
+        "train_batch_size": plan.micro_batch_rows * plan.num_micro_batches * num_replicas,
         "gradient_clipping": clip_norm or 0.0,
         "zero_optimization": {
             "stage": plan.zero_stage,

@@ -10,25 +10,24 @@ is in. How many that are is counted in the first step, which reduces everything 
 itself, such as the gradients of norms, it adds to the views; where reductions or types ask for it, we do.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipemlp.config.errors import RunFailedError
-from pipemlp.planning.sums import BUCKET_BYTES
+from pipemlp.gradients.bucket import Bucket, BucketExchange, bucketed
 
 
 @dataclass
-class _Bucket:
-    """A run of the flat buffer, with what is still to come in this step."""
+class _Progress:
+    """A bucket by its index, with what is still to come in this step."""
 
-    values: Tensor
+    index: int
     parameters: list[nn.Parameter]
     missing: int = 0
-    work: dist.Work | None = None
+    is_started: bool = False
 
 
 @dataclass
@@ -36,7 +35,7 @@ class _Sum:
     """The gradient of one parameter."""
 
     view: Tensor
-    bucket: _Bucket
+    bucket: _Progress
     count: int = 0
     expected: int = field(default=-1)
 
@@ -49,7 +48,7 @@ class GradientSums:
         runs: the parameters in that order, a list for each virtual stage.
         products: those whose gradients come by `add_product` and the like; autograd computes the others, and of these
             what a block does with them besides.
-        group: the replicas of this stage; None for a single one.
+        exchange: makes whoever sums the buckets up over the replicas; None for a single one, or replicas apart.
     """
 
     def __init__(
@@ -57,32 +56,35 @@ class GradientSums:
         flat: Tensor,
         runs: Sequence[Sequence[nn.Parameter]],
         products: Collection[nn.Parameter],
-        group: dist.ProcessGroup | None = None,
+        exchange: Callable[[Sequence[Bucket]], BucketExchange] | None = None,
     ) -> None:
-        self._group = group
         self._left_to_autograd: list[tuple[nn.Parameter, Tensor]] = []
         self._sums: dict[nn.Parameter, _Sum] = {}
-        self._buckets: list[_Bucket] = []
+        self._buckets: list[_Progress] = []
+        buckets: list[Bucket] = []
         start = 0
         for run in runs:
-            for members in _bucketed(run, BUCKET_BYTES // flat.element_size()):
-                size = sum(parameter.numel() for parameter in members)
-                bucket = _Bucket(flat[start : start + size], members)
+            for members in bucketed(run, flat.element_size()):
+                bucket, first, views = _Progress(len(buckets), members), start, []
                 self._buckets.append(bucket)
                 for parameter in members:
                     view = flat[start : start + parameter.numel()].view(parameter.shape)
+                    views.append(view)
                     self._sums[parameter] = _Sum(view, bucket)
                     start += parameter.numel()
-                    if parameter not in products and group is None and parameter.dtype == flat.dtype:
+                    if parameter not in products and exchange is None and parameter.dtype == flat.dtype:
                         self._left_to_autograd.append((parameter, view))
                     else:
                         parameter.register_post_accumulate_grad_hook(self._absorb)
+                buckets.append(Bucket(flat[first:start], tuple(views)))
+        self._exchange = None if exchange is None else exchange(buckets)
 
     def begin(self) -> None:
         """A step starts: nothing is summed up yet."""
         for own in self._sums.values():
             own.count = 0
         for bucket in self._buckets:
+            bucket.is_started = False
             bucket.missing = sum(self._sums[parameter].expected for parameter in bucket.parameters)
         for parameter, view in self._left_to_autograd:
             parameter.grad = view.zero_()
@@ -140,9 +142,10 @@ class GradientSums:
         if bucket.missing == 0:
             self._reduce(bucket)
 
-    def _reduce(self, bucket: _Bucket) -> None:
-        if self._group is not None:
-            bucket.work = dist.all_reduce(bucket.values, group=self._group, async_op=True)
+    def _reduce(self, bucket: _Progress) -> None:
+        bucket.is_started = True
+        if self._exchange is not None:
+            self._exchange.start(bucket.index)
 
     def finish(self) -> Iterable[tuple[nn.Parameter, Tensor]]:
         """Wait for the reductions; every parameter with the sum of its gradients over micro-batches and replicas.
@@ -161,24 +164,8 @@ class GradientSums:
                 own.expected = own.count
                 if not own.count and parameter.grad is None:
                     own.view.zero_()
-            if bucket.work is None:
+            if not bucket.is_started:
                 self._reduce(bucket)
-        for bucket in self._buckets:
-            if bucket.work is not None:
-                bucket.work.wait()
-                bucket.work = None
+        if self._exchange is not None:
+            self._exchange.finish()
         return [(parameter, own.view) for parameter, own in self._sums.items()]
-
-
-def _bucketed(parameters: Sequence[nn.Parameter], num_values: int) -> Iterable[list[nn.Parameter]]:
-    """Runs of at most `num_values`, or of a single parameter."""
-    members: list[nn.Parameter] = []
-    size = 0
-    for parameter in parameters:
-        if members and size + parameter.numel() > num_values:
-            yield members
-            members, size = [], 0
-        members.append(parameter)
-        size += parameter.numel()
-    if members:
-        yield members

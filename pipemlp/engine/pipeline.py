@@ -6,17 +6,19 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from pipemlp.config.gradients import GradientsConfig
 from pipemlp.config.training import OptimizerConfig
 from pipemlp.engine.clock import Clock
 from pipemlp.engine.deepspeed_config import deepspeed_config
 from pipemlp.engine.executor import Batch, Executor, Wiring
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.private.build_engine import build_engine, take_step
-from pipemlp.engine.private.gradient_home import flat_buffer, hand_over
+from pipemlp.engine.private.build_engine import build_engine
+from pipemlp.engine.private.gradient_home import flat_buffer
 from pipemlp.engine.private.stage_module import StageModule
 from pipemlp.engine.private.timeouts import set_all_timeouts
 from pipemlp.engine.transport import Transport
+from pipemlp.engine.updates.making import is_asynchronous, make_update, steps_apart
 from pipemlp.engine.virtual_stage import LossFunction, VirtualStage
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.weight_gradients import split_parameters
@@ -64,6 +66,9 @@ def place_of(plan: Plan, global_rank: int) -> Place:
     )
 
 
+DEFAULT_GRADIENTS = GradientsConfig()
+
+
 class Pipeline:
     """This rank's virtual stages, run by our executor, with DeepSpeed's engine for the optimizer.
 
@@ -76,6 +81,7 @@ class Pipeline:
         precision: `fp32` or `bf16`.
         seed: of initialisation and dropout.
         timeout_seconds: how long a rank waits for another.
+        gradients: how replicas exchange what they have learnt.
         dtype: of the parameters as built; tests use float64.
         strict_links: promise no more than the weakest link does (see engine/transport.py); for tests.
     """
@@ -91,34 +97,40 @@ class Pipeline:
         precision: str,
         seed: int,
         timeout_seconds: float,
+        gradients: GradientsConfig = DEFAULT_GRADIENTS,
         dtype: torch.dtype = torch.float32,
         strict_links: bool = False,
     ) -> None:
         self.plan = plan
         self.loss = loss
         self.place = place_of(plan, dist.get_rank())
-        self.module = StageModule(layers, plan, seed=seed, dtype=dtype)
+        self.gradients = gradients
+        self._apart = steps_apart(gradients, plan)
+        self.is_asynchronous = self._apart and is_asynchronous(gradients)
+        self.module = StageModule(layers, plan, seed=seed, dtype=dtype, replicas_apart=self._apart)
         self.engine = build_engine(
             self.module,
             build_optimizer(optimizer, self.module.parameters()),
-            deepspeed_config(plan, clip_norm=clip_norm, precision=precision),
+            deepspeed_config(plan, clip_norm=clip_norm, precision=precision, replicas_apart=self._apart),
         )
         self.clock = Clock(self.engine.device)
         self._seed = seed
         self._programs: dict[int, Program] = {}
         self._training_program = self._program_of(plan.schedule, plan.costs)
-        self._executor = self._build_executor(layers, torch.bfloat16 if precision == "bf16" else dtype, strict_links)
         set_all_timeouts(timeout_seconds)
+        parameters = [p for run in self._own_parameters() for p in run]
+        flat = flat_buffer(self.engine, parameters)
+        self.update = make_update(gradients, plan, self.engine, parameters, flat, optimizer, clip_norm, timeout_seconds)
+        self._sums = GradientSums(flat, self._own_parameters(), split_parameters(self.module), self.update.exchange_of)
+        self._executor = self._build_executor(layers, torch.bfloat16 if precision == "bf16" else dtype, strict_links)
+
+    def _own_parameters(self) -> list[list[torch.nn.Parameter]]:
+        """Of each of its virtual stages, in rising order."""
+        runs = self.module.virtual_stages().values()
+        return [[parameter for layer in run for parameter in layer.parameters()] for run in runs]
 
     def _build_executor(self, layers: Sequence[LayerDescription], dtype: torch.dtype, strict_links: bool) -> Executor:
         plan, schedule, own = self.plan, self.plan.schedule, self.module.virtual_stages()
-        parameters = {stage: [p for layer in run for p in layer.parameters()] for stage, run in own.items()}
-        self._sums = GradientSums(
-            flat_buffer(self.engine, [p for run in parameters.values() for p in run]),
-            list(parameters.values()),
-            split_parameters(self.module),
-            self.data_group if plan.num_replicas > 1 else None,
-        )
         last = schedule.depth - 1
         return Executor(
             stages={
@@ -157,7 +169,7 @@ class Pipeline:
     @property
     def data_group(self) -> dist.ProcessGroup:
         """The replicas of this rank's stage."""
-        return self.engine.grid.get_data_parallel_group()
+        return self.module.data_group
 
     @property
     def loss_rank(self) -> int:
@@ -165,30 +177,31 @@ class Pipeline:
         return self._rank_of(self.plan.schedule.depth - 1, 0)
 
     @torch.enable_grad()
-    def train_batch(self, micro_batches: Iterable[MicroBatch], *, step: int, learning_rate: float) -> None:
+    def train_batch(
+        self, micro_batches: Iterable[MicroBatch], *, step: int, learning_rate: float, slice_index: int | None = None
+    ) -> None:
         """One optimizer step over a global batch; `batch_loss` then tells its loss.
 
         Args:
             micro_batches: this replica's `num_micro_batches` slices, in order; none where the rank reads nothing.
             step: optimizer steps done so far; dropout depends on it.
             learning_rate: for this step.
+            slice_index: which replica's slice of the global batch it is; its own unless it says otherwise.
         """
-        plan = self.plan
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        plan, slice_index = self.plan, self.place.replica if slice_index is None else slice_index
         self.module.train()
-        first_row = self.place.replica * plan.num_micro_batches * plan.micro_batch_rows
+        first_row = slice_index * plan.num_micro_batches * plan.micro_batch_rows
         share = 1.0 / (plan.num_micro_batches * plan.num_replicas)
         batch = self._batch(micro_batches, [plan.micro_batch_rows] * plan.num_micro_batches)
         batch.keys = [
             DropoutKey(self._seed, step, first_row + index * plan.micro_batch_rows)
             for index in range(plan.num_micro_batches)
         ]
-        batch.seed_gradient = torch.tensor(share, device=self.engine.device, dtype=self._loss_dtype)
+        whole = plan.num_replicas if self._apart else 1  # alone, a replica takes the mean of its own rows
+        batch.seed_gradient = torch.tensor(whole * share, device=self.engine.device, dtype=self._loss_dtype)
         self._sums.begin()
         losses = self._executor.run(self._training_program, batch)
-        hand_over(self.engine, self._sums.finish())
-        take_step(self.engine)
+        self.update.step(self._sums, learning_rate)
         self._own_loss = torch.zeros((), device=self.engine.device, dtype=self._loss_dtype)
         for index in sorted(losses):  # in the order of the micro-batches, whatever the schedule
             self._own_loss += losses[index] * share
@@ -199,6 +212,18 @@ class Pipeline:
         if dist.get_world_size() > 1:
             dist.all_reduce(total)
         return total
+
+    def replica_loss(self) -> torch.Tensor:
+        """The loss of the last batch of this replica alone, a scalar; on every of its stages, which all must ask."""
+        own = self._own_loss * self.plan.num_replicas
+        if self.pipe_group is not None:
+            dist.all_reduce(own, group=self.pipe_group)
+        return own
+
+    @property
+    def pipe_group(self) -> dist.ProcessGroup | None:
+        """The stages of this replica; None for a single one."""
+        return self.engine.grid.get_pipe_parallel_group() if self.plan.num_stages > 1 else None
 
     @property
     def _loss_dtype(self) -> torch.dtype:

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pipemlp.config.data import SplitPaths
 from pipemlp.config.root import RunConfig
 from pipemlp.planning.budget import budget_of
+from pipemlp.planning.exchange_rules import exchange_notes, exchange_problems
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.metric_names import metrics_for
 from pipemlp.planning.partition import boundaries_for, check_sizes
@@ -44,6 +45,7 @@ def plan_problems(
     if not sizes:
         yield from _cut_problems(config, layers)
     yield from _metric_problems(config, shape)
+    yield from exchange_problems(config, layers)
 
 
 def plan_notes(config: RunConfig, shape: DataShape) -> Iterator[str]:
@@ -61,6 +63,7 @@ def plan_notes(config: RunConfig, shape: DataShape) -> Iterator[str]:
             f"lr_schedule.warmup_steps: {warmup}, but the run has {budget.num_steps} steps "
             f"({budget.steps_per_epoch} per epoch): the learning rate never reaches its full height"
         )
+    yield from exchange_notes(config)
 
 
 def _schedule_problems(config: RunConfig, own: Schedule | None) -> Iterator[Problem]:

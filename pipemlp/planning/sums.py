@@ -2,5 +2,6 @@
 
 SUM_BYTES = 4
 """Of one value of a sum, whatever the compute precision; the optimizer computes in it too."""
-BUCKET_BYTES = 16 * 2**20
-"""Sums that are reduced over the replicas at once."""
+BUCKET_BYTES = 4 * 2**20
+"""Sums that are reduced over the replicas at once: a weight of 1,024 x 1,024, so that its exchange can begin before the
+next layer has its gradient."""

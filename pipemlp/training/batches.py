@@ -40,9 +40,14 @@ class BatchLoader:
 
         def load(step: tuple[int, int]) -> list[MicroBatch]:
             positions = batch_positions(num_rows, self._seed, *step, self.batch_size)
-            return self._micro_batches("train", positions, self._num_slices / len(positions))
+            return self._micro_batches("train", positions, self._num_slices / len(positions), self._place.replica)
 
         return self._ahead(load, steps)
+
+    def slice_of_batch(self, epoch: int, step: int, index: int) -> list[MicroBatch]:
+        """Any replica's micro-batches of a global batch: of slice `index`, for whoever takes it."""
+        positions = batch_positions(self.num_rows("train"), self._seed, epoch, step, self.batch_size)
+        return self._micro_batches("train", positions, self._num_slices / len(positions), index)
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[list[MicroBatch], list[int]]]:
         """This replica's rows of a split in their order, one batch read ahead, and how many each micro-batch has.
@@ -64,9 +69,9 @@ class BatchLoader:
         """Rows of `train`, `validation` or `test`."""
         return self._data.shape.num_rows[("train", "validation", "test").index(split)]
 
-    def _micro_batches(self, split: str, positions: np.ndarray, scale: float) -> list[MicroBatch]:
+    def _micro_batches(self, split: str, positions: np.ndarray, scale: float, index: int) -> list[MicroBatch]:
         num_real = len(positions)
-        start = self._place.replica * self._share
+        start = index * self._share
         slots = np.arange(start, start + self._share)
         return self._slices(split, positions[np.minimum(slots, num_real - 1)], scale * (slots < num_real))
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from pipemlp.config.errors import RunFailedError
 from pipemlp.engine.pipeline import MicroBatch, Pipeline, all_finite, cpu_copy
 from pipemlp.planning.learning_rate import learning_rate
 from pipemlp.planning.metric_names import larger_is_better
+from pipemlp.training.asynchronous_steps import AsynchronousSteps
 from pipemlp.training.batches import BatchLoader
 from pipemlp.training.evaluation import evaluate_split
 from pipemlp.training.improvement import Improvement
@@ -90,15 +92,8 @@ class Trainer:
         Raises:
             RunFailedError: when the loss is no longer a number.
         """
-        budget = self._budget
-        steps = range(budget.num_steps)
-        batches = self._loader.training_batches(divmod(step, budget.steps_per_epoch) for step in steps)
-        done = 0
-        for step, micro_batches in zip(steps, batches, strict=True):
-            self._step(step, micro_batches)
-            done = step + 1
-            if budget.evaluates_after(step) and self._evaluate(done):
-                break
+        done = self._train_apart() if self._pipeline.is_asynchronous else self._train()
+        self._pipeline.update.end()
         if not all_finite(self._pipeline.layer_tensors(), self._device):
             raise RunFailedError(f"the weights are not finite after step {done}; {self._remedy()}")
         if self._best_tensors is not None:
@@ -111,8 +106,52 @@ class Trainer:
             self._evaluate_split("test", self._best_step)
         return Outcome(done, self._best_step, self._evaluations, self._num_samples / max(self._training_seconds, 1e-9))
 
+    def _train(self) -> int:
+        """All ranks step by step; how many steps it were."""
+        budget = self._budget
+        steps = range(budget.num_steps)
+        batches = self._loader.training_batches(divmod(step, budget.steps_per_epoch) for step in steps)
+        done = 0
+        for step, micro_batches in zip(steps, batches, strict=True):
+            self._step(step, micro_batches)
+            done = step + 1
+            if budget.evaluates_after(step) and self._evaluate(done):
+                break
+        return done
+
+    def _train_apart(self) -> int:
+        """Each replica at its own pace from one evaluation to the next; how many steps it were."""
+        budget, done = self._budget, 0
+        steps = AsynchronousSteps(
+            self._pipeline,
+            self._loader,
+            budget,
+            self._learning_rate,
+            self._config.logging.every_steps,
+            self._show_apart,
+        )
+        for step in filter(budget.evaluates_after, range(budget.num_steps)):
+            started, before = time.perf_counter(), done
+            steps.run(done, step + 1)
+            with self._pipeline.update.judged():
+                done = step + 1
+                self._training_seconds += time.perf_counter() - started
+                self._num_samples += sum(map(self._rows_of, range(before, done)))
+                for text in self._pipeline.update.warnings():
+                    self._watcher.note(text)
+                if self._evaluate(done):
+                    break
+        return done
+
+    def _show_apart(self, step: int, loss: float, slices_per_second: float) -> None:
+        rows = slices_per_second * self._loader.batch_size / self._pipeline.plan.num_replicas
+        self._watcher.step(step, loss, self._learning_rate(step - 1), rows)
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self._config.lr_schedule, self._config.optimizer.lr, step, self._budget.num_steps)
+
     def _step(self, step: int, micro_batches: Iterator[MicroBatch]) -> None:
-        rate = learning_rate(self._config.lr_schedule, self._config.optimizer.lr, step, self._budget.num_steps)
+        rate = self._learning_rate(step)
         started = time.perf_counter()
         done = step + 1
         record = done % self._config.logging.every_steps == 0 or done == 1 or done == self._budget.num_steps
@@ -143,10 +182,11 @@ class Trainer:
         """Evaluate the validation split, if there is one; whether to stop early."""
         if self._loader.num_rows("validation") == 0:
             return False
-        values = self._evaluate_split("validation", done)
-        if self._best is not None and self._best.update(values[str(self._config.checkpoint.best)]):
-            self._best_tensors = cpu_copy(self._pipeline.layer_tensors())
-            self._best_step = done
+        with self._pipeline.update.judged() if not self._pipeline.is_asynchronous else nullcontext():
+            values = self._evaluate_split("validation", done)
+            if self._best is not None and self._best.update(values[str(self._config.checkpoint.best)]):
+                self._best_tensors = cpu_copy(self._pipeline.layer_tensors())
+                self._best_step = done
         stopping = self._config.training.early_stopping
         if stopping is None or self._stopping is None or self._stopping.update(values[stopping.metric]):
             return False

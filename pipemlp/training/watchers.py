@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from pipemlp.training.exchange_report import ExchangeReport, write_exchange
 from pipemlp.training.prediction_check import PredictionReport, report_lines, write_report
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.progress import ProgressDisplay, memory_bytes
@@ -55,7 +56,9 @@ class FirstRankWatcher:
         """Show the line."""
         self._display.note(text)
 
-    def finish(self, outcome: Outcome, report: PredictionReport | None = None) -> None:
+    def finish(
+        self, outcome: Outcome, report: PredictionReport | None = None, exchanged: ExchangeReport | None = None
+    ) -> None:
         """The summary, how far the plan was off if there was one, and the end in status.json."""
         rows = {"steps": f"{outcome.step}"}
         if outcome.best_step != outcome.step:
@@ -64,6 +67,9 @@ class FirstRankWatcher:
             rows[split] = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         minutes, seconds = divmod(round(time.monotonic() - self._started_at), 60)
         rows["time"] = f"{minutes}:{seconds:02d} ({outcome.samples_per_second:,.0f} samples/s in training)"
+        if exchanged is not None:
+            write_exchange(self._run_dir, exchanged)
+            rows |= exchanged.lines()
         rows["memory of rank 0"] = size_text(memory_bytes())
         rows["model"] = str(self._run_dir / "model")
         rows["metrics"] = str(self._run_dir / "metrics.jsonl")

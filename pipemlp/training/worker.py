@@ -28,6 +28,7 @@ from pipemlp.planning.plan_file import costs_from_json, prediction_from_json
 from pipemlp.planning.shapes import shape_from_json
 from pipemlp.schedule.torch_csv import read_csv
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.exchange_report import exchange_report
 from pipemlp.training.prediction_check import PredictionCheck
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.startup import message_to_others
@@ -63,16 +64,19 @@ def run_worker(
     watcher: Watcher = SilentWatcher()
     if environment.rank == 0:
         watcher = FirstRankWatcher(run_dir, preparation, terminal)
-    recorder = TimelineRecorder(run_dir, pipeline, config.logging.timeline_every_steps)
+    # a timeline shows a step that all ranks have in common
+    timeline_every_steps = 0 if pipeline.is_asynchronous else config.logging.timeline_every_steps
+    recorder = TimelineRecorder(run_dir, pipeline, timeline_every_steps)
     check = None
-    if preparation.plan.prediction is not None:
+    if preparation.plan.prediction is not None and not pipeline.is_asynchronous:
         check = PredictionCheck(pipeline, device, config.logging.timeline_every_steps)
     outcome = Trainer(preparation, pipeline, loader, device, watcher, recorder, check).run()
     save_model(run_dir, preparation, pipeline, outcome)
     report = check.report() if check is not None else None
+    exchanged = exchange_report(pipeline)
     leave_processes()
     if isinstance(watcher, FirstRankWatcher):
-        watcher.finish(outcome, report)
+        watcher.finish(outcome, report, exchanged)
     return run_dir
 
 
@@ -88,6 +92,7 @@ def build_pipeline(preparation: Preparation) -> Pipeline:
         precision=config.precision,
         seed=config.run.seed,
         timeout_seconds=config.fault.timeout_seconds,
+        gradients=config.gradients,
     )
 
 

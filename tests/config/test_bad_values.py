@@ -4,8 +4,8 @@ import pytest
 
 HIDDEN = "{width, depth} or a list of whole numbers or {width, repeat, block, activation, norm, dropout}"
 SECTIONS = (
-    "run, data, model, loss, training, optimizer, lr_schedule, precision, parallel, evaluation, checkpoint, fault, "
-    "logging"
+    "run, data, model, loss, training, optimizer, lr_schedule, precision, parallel, gradients, evaluation, checkpoint, "
+    "fault, logging"
 )
 OWN = "; your own are registered by --plugin MODULE"
 
@@ -15,7 +15,7 @@ OWN = "; your own are registered by --plugin MODULE"
     [
         # unknown, misspelt, misplaced, duplicate, missing keys
         ("modle: {}", "modle: unknown key; did you mean model?"),
-        ("gradients: {pattern: x}", f"gradients: unknown key; a config has {SECTIONS}"),
+        ("zzz: {pattern: x}", f"zzz: unknown key; a config has {SECTIONS}"),
         ("scheduler: cosine", "scheduler: unknown key; did you mean lr_schedule?"),
         ("parallel: {stagse: 2}", "parallel.stagse: unknown key; did you mean parallel.stages?"),
         ("training: {lr: 1e-3}", "training.lr: unknown key; did you mean optimizer.lr?"),
@@ -91,6 +91,26 @@ OWN = "; your own are registered by --plugin MODULE"
         ("parallel: {virtual_stages: 0}", "parallel.virtual_stages: 0 is too small; at least 1"),
         ("logging: {timeline_every_steps: -1}", "logging.timeline_every_steps: -1 is too small; at least 0"),
         ("parallel: {partition: [0, -1]}", "parallel.partition[1]: -1 is too small; at least 0"),
+        ("gradients: {update: {name: local, local_steps: 0}}", "gradients.update.local_steps: 0 is too small; at "
+         "least 1"),
+        ("gradients: {update: {name: local, outer_momentum: 1.0}}", "gradients.update.outer_momentum: 1.0 is too "
+         "large; it must be below 1"),
+        ("gradients: {update: {name: asynchronous, max_staleness: -1}}", "gradients.update.max_staleness: -1 is too "
+         "small; at least 0"),
+        ("gradients: {compression: {name: topk, ratio: 0}}", "gradients.compression.ratio: 0 is too small; it must "
+         "be above 0"),
+        ("gradients: {compression: {name: topk, ratio: 1.5}}", "gradients.compression.ratio: 1.5 is too large; at "
+         "most 1"),
+        ("gradients: {compression: {name: powersgd, rank: 0}}", "gradients.compression.rank: 0 is too small; at "
+         "least 1"),
+        ("gradients: {compression: {name: int8, rank: 4}}", "gradients.compression.rank: unknown key; int8 has no "
+         "rank, powersgd has"),
+        ("gradients: {pattern: parameter_server}", 'gradients.pattern: "parameter_server" is not one of backend, ring, '
+         "tree, fully-connected, parameter-server; did you mean parameter-server?"),
+        ("gradients: {update: asynchronos}", 'gradients.update: unknown update "asynchronos"; did you mean '
+         "asynchronous?"),
+        ("gradients: {max_staleness: 3}", "gradients.max_staleness: unknown key; did you mean "
+         "gradients.update.max_staleness?"),
         # choices
         ("loss: mes", 'loss: unknown loss "mes"; did you mean mse?'),
         (

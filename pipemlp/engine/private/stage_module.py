@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.distributed as dist
 from deepspeed.pipe import PipelineModule
 from deepspeed.runtime.pipe.topology import PipeDataParallelTopology
 from torch import nn
@@ -19,13 +20,26 @@ class StageModule(PipelineModule):
     parameters; all of this is replaced here (`_partition_layers`, `_build`). Its `forward` is never called.
     """
 
-    def __init__(self, layers: Sequence[LayerDescription], plan: Plan, *, seed: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        layers: Sequence[LayerDescription],
+        plan: Plan,
+        *,
+        seed: int,
+        dtype: torch.dtype,
+        replicas_apart: bool = False,
+    ) -> None:
         self._plan = plan
         self._seed = seed
         self._dtype = dtype
         self._named_parameters: tuple[tuple[str, nn.Parameter], ...] = ()
         topology = PipeDataParallelTopology(num_pp=plan.num_stages, num_dp=plan.num_replicas)
         super().__init__(layers=layers, topology=topology)
+        self.data_group: dist.ProcessGroup = self._grid.get_data_parallel_group()
+        if replicas_apart:  # the engine is to reduce and average nothing over the replicas
+            self._grid.data_parallel_size = 1
+            self._grid.dp_proc_group, _ = dist.new_subgroups(group_size=1)
+            self._grid.dp_group = [dist.get_rank()]
 
     def _partition_layers(self, method: str = "") -> None:
         # what DeepSpeed would make of several virtual stages is its checkpoints, which we never write

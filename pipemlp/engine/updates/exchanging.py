@@ -1,0 +1,59 @@
+"""What several updates need: sums of buckets by our patterns, buckets of a flat vector, the learning rate."""
+
+from collections.abc import Sequence
+
+from deepspeed.runtime.pipe.engine import PipelineEngine
+from torch import Tensor, nn
+
+from pipemlp.config.gradients import GradientsConfig
+from pipemlp.gradients.bucket import Bucket, bucketed
+from pipemlp.gradients.compression.making import make_compression
+from pipemlp.gradients.exchange import ThreadedExchange
+from pipemlp.gradients.links import Links
+from pipemlp.gradients.meter import Meter
+from pipemlp.gradients.pattern import make_pattern
+
+
+def pattern_exchange(
+    config: GradientsConfig, buckets: Sequence[Bucket], links: Links, meter: Meter
+) -> ThreadedExchange:
+    """Sums of buckets by the pattern and compression of a configuration, by a thread."""
+    pattern = make_pattern(config.pattern, links)
+    sums = [make_compression(config.compression, pattern, links, shapes_of(bucket)) for bucket in buckets]
+
+    def exchange(index: int) -> None:
+        sums[index].sum(buckets[index].views)
+
+    return ThreadedExchange(exchange, buckets, lambda: links.bytes_sent, meter)
+
+
+def shapes_of(bucket: Bucket) -> list[tuple[int, ...]]:
+    """Of its tensors."""
+    return [tuple(view.shape) for view in bucket.views]
+
+
+def in_buckets(flat: Tensor, parameters: Sequence[nn.Parameter]) -> list[Bucket]:
+    """A vector with a value for every parameter, in buckets."""
+    found, start = [], 0
+    for members in bucketed(parameters, flat.element_size()):
+        first, views = start, []
+        for parameter in members:
+            views.append(flat[start : start + parameter.numel()].view(parameter.shape))
+            start += parameter.numel()
+        found.append(Bucket(flat[first:start], tuple(views)))
+    return found
+
+
+def by_bucket(parameters: Sequence[nn.Parameter], buckets: Sequence[Bucket]) -> list[list[nn.Parameter]]:
+    """The parameters of each bucket, whose views are in the same order."""
+    found, start = [], 0
+    for bucket in buckets:
+        found.append(list(parameters[start : start + len(bucket.views)]))
+        start += len(bucket.views)
+    return found
+
+
+def set_learning_rate(engine: PipelineEngine, learning_rate: float) -> None:
+    """For the next step of DeepSpeed's optimizer."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = learning_rate

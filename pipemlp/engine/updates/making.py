@@ -1,0 +1,71 @@
+"""The update that a configuration asks for, with the process groups it needs."""
+
+from collections.abc import Sequence
+
+from deepspeed.runtime.pipe.engine import PipelineEngine
+from torch import Tensor, nn
+
+from pipemlp.config.gradients import Asynchronous, GradientsConfig, Local
+from pipemlp.config.training import OptimizerConfig
+from pipemlp.engine.updates.asynchronous import AsynchronousGroups, AsynchronousUpdate
+from pipemlp.engine.updates.groups import stage_group
+from pipemlp.engine.updates.local import LocalUpdate
+from pipemlp.engine.updates.served import ServedUpdate
+from pipemlp.engine.updates.synchronous import SynchronousUpdate, is_plain
+from pipemlp.engine.updates.update import Update
+from pipemlp.planning.plan import Plan
+
+FOR_EVER_SECONDS = 10.0 * 365 * 24 * 3600
+"""A server listens as long as there is a run."""
+
+
+def steps_apart(config: GradientsConfig, plan: Plan) -> bool:
+    """Whether each replica steps by its own gradient, so that DeepSpeed must know of no other."""
+    return plan.num_replicas > 1 and (is_asynchronous(config) or isinstance(config.update, Local))
+
+
+def is_asynchronous(config: GradientsConfig) -> bool:
+    """Whether replicas go at their own pace; with a bound of 0 they cannot."""
+    return isinstance(config.update, Asynchronous) and config.update.max_staleness != 0
+
+
+def make_update(
+    config: GradientsConfig,
+    plan: Plan,
+    engine: PipelineEngine,
+    parameters: Sequence[nn.Parameter],
+    flat: Tensor,
+    optimizer: OptimizerConfig,
+    clip_norm: float | None,
+    timeout_seconds: float,
+) -> Update:
+    """Called by all ranks at the same time.
+
+    Args:
+        config: the section `gradients`.
+        plan: with the grid.
+        engine: with its optimizer.
+        parameters: of this stage, in the order of the sums.
+        flat: where the sums are.
+        optimizer: its configuration, for servers.
+        clip_norm: largest norm of the gradient, for servers.
+        timeout_seconds: how long a replica waits for another.
+    """
+    if plan.num_replicas == 1:
+        return SynchronousUpdate(engine, config, None)
+    if is_asynchronous(config):
+        # receiving from whoever sends exists on gloo only
+        groups = AsynchronousGroups(
+            requests=stage_group(plan, FOR_EVER_SECONDS, "gloo"),
+            answers=stage_group(plan, timeout_seconds, "gloo"),
+            pipe=engine.grid.get_pipe_parallel_group() if plan.num_stages > 1 else None,
+        )
+        return AsynchronousUpdate(parameters, flat, optimizer, config, clip_norm, groups, timeout_seconds)
+    if is_plain(config) and not isinstance(config.update, Local):
+        return SynchronousUpdate(engine, config, engine.grid.get_data_parallel_group())
+    group = stage_group(plan, timeout_seconds)
+    if isinstance(config.update, Local):
+        return LocalUpdate(engine, parameters, config, group)
+    if config.pattern == "parameter-server":
+        return ServedUpdate(parameters, optimizer, config.compression, clip_norm, group)
+    return SynchronousUpdate(engine, config, group)

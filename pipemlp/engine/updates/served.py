@@ -1,0 +1,110 @@
+"""The synchronous parameter server: every replica serves its part of the stage, and updates it by all pushes.
+
+push      every replica sends each part of its gradient to whoever serves it, while it goes on computing
+update    every server adds in the order of the replicas, and lets its optimizer take the step
+pull      every server sends its part of the new parameters to all
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pipemlp.config.errors import RunFailedError
+from pipemlp.config.gradients import CompressionConfig
+from pipemlp.config.training import OptimizerConfig
+from pipemlp.engine.gradient_sums import GradientSums
+from pipemlp.engine.optimizer import build_optimizer
+from pipemlp.engine.updates.exchanging import by_bucket, shapes_of
+from pipemlp.engine.updates.update import Update
+from pipemlp.gradients.bucket import Bucket, BucketExchange
+from pipemlp.gradients.exchange import ThreadedExchange
+from pipemlp.gradients.fully_connected import FullyConnected
+from pipemlp.gradients.links import Links
+from pipemlp.gradients.parameter_server import ParameterServer, flattened
+from pipemlp.gradients.push import make_push
+
+
+class ServedUpdate(Update):
+    """Push, update, pull.
+
+    Args:
+        parameters: of the stage, in the order of the sums.
+        optimizer: its configuration.
+        compression: of the push.
+        clip_norm: largest norm of the whole model's gradient.
+        group: of the replicas of this stage, for this alone.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimizer: OptimizerConfig,
+        compression: CompressionConfig,
+        clip_norm: float | None,
+        group: dist.ProcessGroup,
+    ) -> None:
+        self._parameters, self._optimizer, self._compression = parameters, optimizer, compression
+        self._clip_norm = clip_norm
+        self._links = Links(group)
+        self._way = FullyConnected(self._links)
+        super().__init__()
+        self.exchange_of = self._exchange_of
+        self._own: dict[int, Tensor] = {}
+
+    def _exchange_of(self, buckets: Sequence[Bucket]) -> BucketExchange:
+        index, num_servers = self._links.rank, self._links.num_replicas
+        self._weights = flattened(by_bucket(self._parameters, buckets))
+        self._server = ParameterServer(
+            self._weights,
+            buckets[0].values.dtype,
+            index,
+            num_servers,
+            lambda values: build_optimizer(self._optimizer, values),
+        )
+        pushes = [make_push(self._compression, self._links, shapes_of(bucket)) for bucket in buckets]
+
+        def push(index: int) -> None:
+            self._own[index] = pushes[index].scatter(buckets[index])
+
+        self._pushes = pushes
+        return ThreadedExchange(push, buckets, lambda: self._links.bytes_sent, self.meter)
+
+    def step(self, sums: GradientSums, learning_rate: float) -> None:
+        """Wait for the pushes, update, pull.
+
+        Raises:
+            RunFailedError: if a replica's gradient is not finite; no parameter has changed then.
+        """
+        sums.finish()
+        gradient = torch.cat([self._own[index] for index in sorted(self._own)])
+        scale = self._checked(gradient)
+        self._server.update(gradient.mul_(scale) if scale < 1 else gradient, learning_rate)
+        self._server.write()
+        before = self._links.bytes_sent
+        with self.meter.waiting(), self.meter.busy():
+            for bucket in self._weights:
+                self._way.gather(bucket.values)
+        self.meter.bytes_sent += self._links.bytes_sent - before
+
+    def _checked(self, gradient: Tensor) -> float:
+        """What the gradient is multiplied by, so that its norm over all parts and stages is small enough."""
+        counts = [
+            float(sum(replica in push.not_finite for push in self._pushes))
+            for replica in range(self._links.num_replicas)
+        ]
+        square = gradient.double().square().sum() if self._clip_norm else torch.zeros((), dtype=torch.float64)
+        known = torch.tensor([float(square), *counts], dtype=torch.float64, device=gradient.device)
+        dist.all_reduce(known)
+        square_norm, *refused = known.tolist()
+        bad_replicas = [replica for replica, count in enumerate(refused) if count]
+        if bad_replicas:
+            names = ", ".join(map(str, bad_replicas))
+            raise RunFailedError(
+                f"the gradient of replica {names} is not finite; the parameters are as before this step; "
+                "lower optimizer.lr, or set training.clip_norm"
+            )
+        if not self._clip_norm:
+            return 1.0
+        return float(self._clip_norm / (square_norm**0.5 + 1e-6))

@@ -1,0 +1,49 @@
+"""Every step takes the sum of all replicas' gradients: DeepSpeed's optimizer, with our exchange."""
+
+from collections.abc import Sequence
+
+import torch.distributed as dist
+from deepspeed.runtime.pipe.engine import PipelineEngine
+
+from pipemlp.config.gradients import GradientsConfig
+from pipemlp.engine.gradient_sums import GradientSums
+from pipemlp.engine.private.build_engine import take_step
+from pipemlp.engine.private.gradient_home import hand_over
+from pipemlp.engine.updates.exchanging import pattern_exchange, set_learning_rate
+from pipemlp.engine.updates.update import Update
+from pipemlp.gradients.bucket import Bucket, BucketExchange
+from pipemlp.gradients.exchange import BackendExchange
+from pipemlp.gradients.links import Links
+
+
+class SynchronousUpdate(Update):
+    """Sums, then the step.
+
+    Args:
+        engine: with the optimizer.
+        config: pattern and compression.
+        group: of the replicas of this stage; None for a single one.
+    """
+
+    def __init__(self, engine: PipelineEngine, config: GradientsConfig, group: dist.ProcessGroup | None) -> None:
+        self._engine, self._config, self._group = engine, config, group
+        super().__init__()
+        if group is not None:
+            self.exchange_of = self._exchange_of
+
+    def _exchange_of(self, buckets: Sequence[Bucket]) -> BucketExchange:
+        assert self._group is not None
+        if is_plain(self._config):
+            return BackendExchange(buckets, self._group, self.meter)
+        return pattern_exchange(self._config, buckets, Links(self._group), self.meter)
+
+    def step(self, sums: GradientSums, learning_rate: float) -> None:
+        """DeepSpeed clips by the norm over all stages, and updates."""
+        set_learning_rate(self._engine, learning_rate)
+        hand_over(self._engine, sums.finish())
+        take_step(self._engine)
+
+
+def is_plain(config: GradientsConfig) -> bool:
+    """Whether the backend does it all."""
+    return config.pattern == "backend" and config.compression.name == "none"

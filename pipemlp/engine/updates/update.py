@@ -1,0 +1,38 @@
+"""What becomes of the gradients of a step: one interface, an implementation for each way to update."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from pipemlp.engine.gradient_sums import GradientSums
+from pipemlp.gradients.bucket import Bucket, BucketExchange
+from pipemlp.gradients.meter import Meter
+from pipemlp.gradients.staleness import Staleness
+
+ExchangeOf = Callable[[Sequence[Bucket]], BucketExchange]
+
+
+class Update(ABC):
+    """Makes new parameters of gradients, with the other replicas of the stage."""
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self.staleness: Staleness | None = None
+        """Of an asynchronous update, as this rank's server saw it."""
+        self.exchange_of: ExchangeOf | None = None
+        """Who sums the gradients up over the replicas; None where each replica uses its own."""
+
+    @abstractmethod
+    def step(self, sums: GradientSums, learning_rate: float) -> None:
+        """The backward is over: take the step."""
+
+    def judged(self) -> AbstractContextManager[None]:
+        """While it lasts, the parameters are those that an evaluation judges, the same on all replicas."""
+        return nullcontext()
+
+    def warnings(self) -> list[str]:
+        """What the user should know of the time since the last call; every rank must ask."""
+        return []
+
+    def end(self) -> None:  # noqa: B027 - most have nothing to do
+        """The training is over: the parameters become those that are kept, the same on all replicas."""

@@ -1,0 +1,64 @@
+"""Steps of replicas that do not wait for each other, from one evaluation to the next.
+
+    replica 0   slice 0, slice 2, slice 3, slice 5 ...     pause | evaluate
+    replica 1   slice 1, ......., slice 4, .......         pause | evaluate
+
+What is shown meanwhile is replica 0's own loss.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.private.store import default_store
+from pipemlp.planning.budget import Budget
+from pipemlp.training.batches import BatchLoader
+from pipemlp.training.turns import Turns
+
+Show = Callable[[int, float, float], None]
+"""Told of a step, its loss and the slices per second so far."""
+
+
+@dataclass
+class AsynchronousSteps:
+    """This replica's part of them.
+
+    Args:
+        pipeline: with an asynchronous update.
+        loader: of slices.
+        budget: of the run.
+        learning_rate: of a step.
+        every_steps: between two that are shown.
+        show: shows one.
+    """
+
+    pipeline: Pipeline
+    loader: BatchLoader
+    budget: Budget
+    learning_rate: Callable[[int], float]
+    every_steps: int
+    show: Show
+
+    def __post_init__(self) -> None:
+        place = self.pipeline.place
+        self._turns = Turns(default_store(), self.pipeline.pipe_group, place.replica)
+        self._shown = 0
+        self._seconds = 0.0
+
+    def run(self, start: int, stop: int) -> None:
+        """All replicas together take the steps start..stop - 1: as many slices of each as there are replicas."""
+        num_replicas = self.pipeline.plan.num_replicas
+        began = time.perf_counter()
+        for slice_index in self._turns.between(start * num_replicas, stop * num_replicas):
+            step, index = divmod(slice_index, num_replicas)
+            batch = self.loader.slice_of_batch(*divmod(step, self.budget.steps_per_epoch), index)
+            self.pipeline.train_batch(batch, step=step, learning_rate=self.learning_rate(step), slice_index=index)
+            if self.pipeline.place.replica == 0 and (step + 1) // self.every_steps > self._shown:
+                self._shown = (step + 1) // self.every_steps
+                value = float(self.pipeline.replica_loss())
+                seconds = self._seconds + time.perf_counter() - began
+                if math.isfinite(value):
+                    self.show(step + 1, value, (slice_index + 1) / seconds)
+        self._seconds += time.perf_counter() - began
