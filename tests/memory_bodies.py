@@ -235,7 +235,7 @@ def _micro_batches(execution: Execution) -> list:
 
 def _gradient_bytes(pipeline: Pipeline) -> int:
     """The sums that the executor makes, and what the optimizer makes of them."""
-    tensors = [bucket.values for bucket in pipeline._sums._buckets]
+    tensors = [own.view for own in pipeline._sums._sums.values()]
     optimizer = pipeline.engine.optimizer
     for name in ("fp32_groups_gradients_flat", "averaged_gradients", "all_grad_tensors"):
         tensors += [value for value in tree_iter(getattr(optimizer, name, None)) if isinstance(value, Tensor)]

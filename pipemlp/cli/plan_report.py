@@ -6,10 +6,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipemlp.cli.plan_exchange import exchange_lines
 from pipemlp.cli.plan_picture import draw, legend
 from pipemlp.cli.plan_words import considered, data_parallel, header, nodes, reason, seconds_text, sharded_text
 from pipemlp.data.problems import counted
 from pipemlp.planning.candidate import Candidate, sent_bytes
+from pipemlp.planning.exchange_advice import advice_on
 from pipemlp.planning.explaining import balance, best_of_kinds, front, parts_of, stage_shares
 from pipemlp.planning.remedies import describe
 from pipemlp.training.answer import Answer
@@ -142,6 +144,8 @@ def _explain(answer: Answer, console: Console) -> None:
     step = choice.step_seconds
     shares = ", ".join(f"{name} {seconds_text(own)} ({own / step:.1%})" for name, own in parts.items())
     _say(console, f"a step of {seconds_text(step)}, on an average rank: {shares}")
+    for line in exchange_lines(advice_on(choice, answer.workload, answer.machine)):
+        _say(console, line)
     console.print(_stages_table(choice))
     console.print(_kinds_table(answer))
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from pipemlp.gradients.links import Links, Posted
 from pipemlp.gradients.parts import cut, num_segments, part_of
 
-SEGMENT_BYTES = 2 * 2**20
+SEGMENT_BYTES = 4 * 2**20
 """As for the ring; here too, more gains nothing."""
 NUM_AHEAD = 2
 """Segments that may arrive from each replica before the first of them is needed."""

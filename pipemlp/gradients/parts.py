@@ -9,8 +9,8 @@ def part_of(num_values: int, num_parts: int, index: int) -> slice:
 
 
 def num_segments(num_bytes: int, segment_bytes: int) -> int:
-    """How many segments of about so many bytes all bytes make; at least one."""
-    return max(1, round(num_bytes / segment_bytes))
+    """As few as keep each below `segment_bytes`; at least one."""
+    return num_bytes // segment_bytes + 1
 
 
 def cut(values: Tensor, num_parts: int) -> list[Tensor]:

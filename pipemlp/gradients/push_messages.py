@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pipemlp.gradients.compression.codec import Codec
-from pipemlp.gradients.compression.part_codec import part_codecs
+from pipemlp.gradients.compression.part_codec import part_codec
 from pipemlp.gradients.compression.sender import Sender
 
 Shapes = Sequence[Sequence[int]]
@@ -22,7 +22,7 @@ class PushMessages:
     """
 
     def __init__(self, codec: Codec, shapes: Shapes, num_servers: int, *, error_feedback: bool) -> None:
-        self.codecs = part_codecs(codec, shapes, num_servers)
+        self.codecs = [part_codec(codec, [shapes], num_servers, server) for server in range(num_servers)]
         self._senders = [Sender(own, own.num_values, error_feedback=error_feedback) for own in self.codecs]
 
     def encode(self, values: Tensor) -> list[Tensor]:

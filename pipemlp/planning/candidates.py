@@ -140,7 +140,7 @@ def zero_stages_of(workload: Workload, num_replicas: int) -> tuple[int, ...]:
     """The stages of ZeRO that make a difference; bf16 always uses 1."""
     if workload.precision == "bf16":
         return (1,)
-    return (0,) if num_replicas == 1 else (0, 1)
+    return (0, 1) if num_replicas > 1 and workload.exchange.allows_zero_1 else (0,)
 
 
 def _divisors(number: int) -> list[int]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from pipemlp.config.gradients import PowerSgdCompression
 from pipemlp.config.root import RunConfig
+from pipemlp.planning.exchange import SMALL_VALUES
 from pipemlp.planning.layers import LayerDescription
 
 Problem = tuple[str, str]
@@ -18,8 +19,6 @@ DIRECT = ("fully-connected", "parameter-server")
 """Patterns in which every part goes straight to whoever adds it up."""
 ADDED_UP = ("none", "bf16", "powersgd")
 """What adds up hop by hop."""
-SMALL_VALUES = 1024
-"""Tensors with fewer values are never compressed."""
 
 
 def exchange_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> Iterator[Problem]:
@@ -43,13 +42,13 @@ def exchange_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> 
             "tree or fully-connected",
         )
     yield from _zero_problems(config)
-    allowed = {"asynchronous": ("none", "bf16", "int8", "topk", "onebit"), "local": ("none", "bf16", "int8")}
-    if compression not in allowed.get(update, (compression,)):
+    allowed = allowed_compressions(update)
+    if compression not in allowed:
         reason = {
             "asynchronous": "needs the factors of all replicas at once, and asynchronous ones have no step in common",
             "local": "is made for gradients; the change of the weights over many steps is not like one",
         }[update]
-        yield "gradients.compression", f"{compression} {reason}; use {_either(allowed[update])}"
+        yield "gradients.compression", f"{compression} {reason}; use {_either(allowed)}"
     elif update == "synchronous" and compression not in ADDED_UP and pattern not in DIRECT:
         yield (
             "gradients.compression",
@@ -62,6 +61,12 @@ def exchange_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> 
             "an asynchronous server takes messages of one size only, from the first step on; leave it out",
         )
     yield from _rank_problems(config, layers)
+
+
+def allowed_compressions(update: str) -> tuple[str, ...]:
+    """The names of those that go with an update, with one pattern or another."""
+    every = ("none", "bf16", "int8", "topk", "onebit", "powersgd")
+    return {"asynchronous": every[:-1], "local": every[:3]}.get(update, every)
 
 
 def _zero_problems(config: RunConfig) -> Iterator[Problem]:

@@ -39,6 +39,21 @@ def curve_of(link: Link) -> Curve:
 
 
 @dataclass(frozen=True)
+class PatternTimes:
+    """What one of our own patterns took.
+
+    Args:
+        name: `ring`, `tree` or `fully-connected`.
+        num_replicas: that were summed over.
+        seconds: by the bytes of the values on every replica.
+    """
+
+    name: str
+    num_replicas: int
+    seconds: Curve
+
+
+@dataclass(frozen=True)
 class Network:
     """Ways between ranks of one kind, inside a node or between nodes.
 
@@ -46,11 +61,17 @@ class Network:
         message: of one tensor from a stage to the next, by its bytes.
         reduction: of summing up over replicas, by the bytes that every one of them sends for it.
         turn_seconds: of every turn that a ring takes besides, of which there are 2 (n - 1) for n replicas.
+        patterns: that were measured.
     """
 
     message: Curve
     reduction: Curve
     turn_seconds: float = 0.0
+    patterns: tuple[PatternTimes, ...] = ()
+
+    def pattern(self, name: str) -> PatternTimes | None:
+        """What was measured of a pattern."""
+        return next((each for each in self.patterns if each.name == name), None)
 
     def all_reduce_seconds(self, num_bytes: float, num_replicas: int) -> float:
         """The time of a ring's all-reduce: every rank sends 2 (n - 1) / n of the bytes (Patarasuk, Yuan 2009)."""

@@ -159,6 +159,7 @@ def _with_cut(workload: Workload, setting: Setting, known: Known, boundaries: tu
             num_replicas=setting.num_replicas,
             zero_stage=setting.zero_stage,
             value_bytes=workload.value_bytes,
+            exchange=workload.exchange,
         )
     return Plan(
         boundaries=boundaries,
@@ -239,6 +240,7 @@ def _memory(
             num_replicas=setting.num_replicas,
             recompute=setting.recompute,
             on_gpu=known.on_gpu,
+            exchange=workload.exchange,
         )
         for own, peak, within in zip(held, peaks, around, strict=True)
     )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from pipemlp.planning.activation_peaks import ActivationPeaks
+from pipemlp.planning.exchange import Exchange
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.pass_memory import PassMemory, computing_bytes, mask_table_bytes
 from pipemlp.planning.recompute import Recompute
@@ -30,6 +31,7 @@ An assumption: Hugging Face measured 1.3 GB with all kernels loaded (model_train
 since version 11.7."""
 FRAGMENTATION = 0.1
 """The share of what comes and goes that the caching allocator cannot use; an assumption."""
+PLAIN = Exchange()
 _INDEX_BYTES = 8
 _NORM_BYTES = 8
 """DeepSpeed's ZeRO 1 takes norms in float64, of one tensor at a time."""
@@ -49,6 +51,7 @@ class MemoryEstimate:
         buffer_bytes: results in the making, batches, tables of dropout; on a GPU the workspaces of products.
         step_bytes: what the optimizer's step takes beyond the room that computing has left.
         margin_bytes: on a GPU, what neither tensors nor the allocator's peak count.
+        exchange_bytes: what exchanging gradients keeps: residuals, messages, the common weights of local updates.
     """
 
     parameter_bytes: int
@@ -59,6 +62,7 @@ class MemoryEstimate:
     buffer_bytes: int
     step_bytes: int
     margin_bytes: int
+    exchange_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
@@ -102,6 +106,7 @@ def estimate_memory(
     weight_decay: bool = False,
     has_class_labels: bool = False,
     on_gpu: bool = False,
+    exchange: Exchange = PLAIN,
 ) -> MemoryEstimate:
     """Peak bytes of the rank that holds some virtual stages.
 
@@ -118,7 +123,11 @@ def estimate_memory(
         weight_decay: whether there is any; but for adamw it takes a copy of the gradients.
         has_class_labels: whether a label is the index of a class, and not a number for every output.
         on_gpu: whether the rank has a GPU.
+        exchange: of gradients between the replicas; servers have a share of the optimizer each.
     """
+    exchanged = exchange.memory_bytes(sum(layer.num_parameters for run in runs for layer in run), num_replicas)
+    zero_stage = 1 if exchange.serves and num_replicas > 1 else zero_stage
+    num_replicas = 1 if exchange.update == "local" else num_replicas  # each has an optimizer of its own
     num_parameters = sum(layer.num_parameters for run in runs for layer in run)
     parameters, gradients, state = resting_state(num_parameters, optimizer, precision, zero_stage, num_replicas)
     value_bytes, batch_rows = 2 if precision == "bf16" else 4, micro_batch_rows * num_micro_batches
@@ -142,6 +151,7 @@ def estimate_memory(
         buffer_bytes=buffers,
         step_bytes=max(0, step - computing),
         margin_bytes=on_gpu * (CONTEXT_BYTES + round(FRAGMENTATION * coming_and_going)),
+        exchange_bytes=exchanged,
     )
 
 

@@ -103,6 +103,8 @@ class Outlooks:
         stages_seconds = self._stages_seconds(setting, work)
         pipeline = max(self._pipeline_seconds(setting, work), stages_seconds / num_stages)
         networks = self._networks_of(num_stages, num_replicas)
+        if not self._workload.exchange.is_plain:  # it may take nearly nothing
+            return pipeline + self._optimizer_seconds(setting, networks) + self._machine.step_seconds
         ready = pipeline + min(
             _least_reduction(network, min(BUCKET_BYTES, SUM_BYTES * self._smallest), num_replicas)
             for network in networks
@@ -177,10 +179,11 @@ class Outlooks:
     def _optimizer_seconds(self, setting: Setting, networks: tuple[Network, ...]) -> float:
         """Of the stage with most parameters: it holds its share of them, or the largest layer."""
         num_parameters = max(self._num_parameters / setting.num_stages, self._largest)
-        shards = setting.num_replicas if setting.zero_stage == 1 else 1
+        is_sharded = setting.zero_stage == 1 or self._workload.exchange.serves
+        shards = setting.num_replicas if is_sharded else 1
         machine = self._machine
         seconds = num_parameters * machine.optimizer_seconds / shards
-        if shards > 1:
+        if shards > 1 and not self._workload.exchange.serves:
             size = self._workload.value_bytes * num_parameters
             seconds += min(_least_reduction(network, size, shards) for network in networks) / 2
         return seconds
@@ -206,7 +209,8 @@ class Outlooks:
 
     def _state_bytes(self, setting: Setting) -> float:
         """Parameters, sums of gradients and optimizer of all layers, as `estimate_memory` counts them."""
-        workload, zero_stage, num_replicas = self._workload, setting.zero_stage, setting.num_replicas
+        workload, num_replicas = self._workload, setting.num_replicas
+        zero_stage = 1 if workload.exchange.serves else setting.zero_stage
         return float(
             sum(resting_state(self._num_parameters, workload.optimizer, workload.precision, zero_stage, num_replicas))
         )

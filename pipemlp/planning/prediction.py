@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import fsum
 
 from pipemlp.planning.contention import Overlaps, slowed
+from pipemlp.planning.exchange import Exchange
 from pipemlp.planning.layer_times import LayerTimes
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Machine
@@ -16,6 +17,8 @@ from pipemlp.schedule.schedule import Schedule
 from pipemlp.schedule.simulation import Simulation
 
 """Gradients that are reduced together: the last bucket is never hidden."""
+
+PLAIN = Exchange()
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def predict(
     num_replicas: int,
     zero_stage: int,
     value_bytes: int,
+    exchange: Exchange = PLAIN,
 ) -> Prediction:
     """The time of a step.
 
@@ -112,6 +116,7 @@ def predict(
         held: the layers of each stage.
         num_replicas, zero_stage: the replicas, and whether the optimizer is sharded over them.
         value_bytes: of one parameter.
+        exchange: of gradients.
     """
     schedule = simulation.schedule
     ready, updated = [], []
@@ -119,11 +124,14 @@ def predict(
         network = machine.network_of_replicas(stage, num_replicas)
         num_parameters = sum(layer.num_parameters for layer in layers)
         ready.append(
-            simulation.ends[stage][-1] + _exposed(schedule, stage, costs, machine, num_parameters, num_replicas)
+            simulation.ends[stage][-1]
+            + _exposed(schedule, stage, costs, machine, num_parameters, num_replicas, exchange)
         )
-        shards = num_replicas if zero_stage == 1 else 1
+        shards = num_replicas if zero_stage == 1 or exchange.serves else 1
         seconds = machine.optimizer_seconds * num_parameters / shards
-        if shards > 1:  # half of an all-reduce: every rank sends its shard of the new parameters around once
+        if (
+            shards > 1 and not exchange.serves
+        ):  # half of an all-reduce: every rank sends its shard of the new parameters around once
             seconds += network.all_reduce_seconds(value_bytes * num_parameters, num_replicas) / 2
         updated.append(seconds)
     makespan = simulation.makespan
@@ -138,7 +146,13 @@ def predict(
 
 
 def _exposed(
-    schedule: Schedule, stage: int, costs: Costs, machine: Machine, num_parameters: int, num_replicas: int
+    schedule: Schedule,
+    stage: int,
+    costs: Costs,
+    machine: Machine,
+    num_parameters: int,
+    num_replicas: int,
+    exchange: Exchange,
 ) -> float:
     """What of a stage's reductions comes after its last gradient.
 
@@ -146,10 +160,10 @@ def _exposed(
     """
     num_bytes = SUM_BYTES * num_parameters
     network = machine.network_of_replicas(stage, num_replicas)
-    whole = network.all_reduce_seconds(num_bytes, num_replicas)
-    if not machine.is_gpu or num_bytes <= BUCKET_BYTES:
+    whole = exchange.seconds(network, num_bytes, num_replicas)
+    if exchange.update != "synchronous" or not machine.is_gpu or num_bytes <= BUCKET_BYTES:
         return whole
     meanwhile = sum(costs.weight_gradient[v] for v in schedule.virtual_stages_of(stage))
     return max(
-        whole - meanwhile * (1 - BUCKET_BYTES / num_bytes), network.all_reduce_seconds(BUCKET_BYTES, num_replicas)
+        whole - meanwhile * (1 - BUCKET_BYTES / num_bytes), exchange.seconds(network, BUCKET_BYTES, num_replicas)
     )

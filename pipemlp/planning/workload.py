@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from pipemlp.config.root import RunConfig
 from pipemlp.config.training import Sgd
+from pipemlp.planning.exchange import Exchange, exchange_of
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.shapes import task_of_loss
 from pipemlp.schedule.methods import METHODS
 from pipemlp.schedule.placement import Placement
 from pipemlp.schedule.schedule import Schedule
+
+PLAIN_EXCHANGE = Exchange()
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Workload:
         optimizer: a key of `STATE_VALUES`.
         weight_decay: whether there is any.
         has_class_labels: whether a label is the index of a class, and not a number for every output.
+        exchange: of gradients between replicas.
     """
 
     layers: tuple[LayerDescription, ...]
@@ -31,6 +35,7 @@ class Workload:
     optimizer: str
     weight_decay: bool = False
     has_class_labels: bool = False
+    exchange: Exchange = PLAIN_EXCHANGE
 
     @property
     def value_bytes(self) -> int:
@@ -89,6 +94,7 @@ def workload_of(config: RunConfig, layers: tuple[LayerDescription, ...]) -> Work
         optimizer,
         weight_decay=config.optimizer.weight_decay > 0,
         has_class_labels=task_of_loss(config.loss) == "classification",
+        exchange=exchange_of(config.gradients, layers),
     )
 
 

@@ -2,14 +2,15 @@
 
 message      rank 0 <-> 1, 2 <-> 3, ...      there and back, half of it counts
 reduction    the sum over all ranks          as a ring would: 2 (n - 1) / n of the bytes leave every rank
+patterns     the same by each of ours        by the bytes that are summed
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 
-from pipemlp.planning.machine import Curve, Network
+from pipemlp.planning.machine import Curve, Network, PatternTimes
 from pipemlp.profiling.rounds import measure, timing_of
 from pipemlp.profiling.together import Together
 
@@ -20,19 +21,32 @@ EXCHANGES = 4
 """In one round: the first after a pause takes longer than those that follow."""
 
 
-def measure_network(together: Together, message_bytes: Sequence[int]) -> Network:
+Sum = Callable[[torch.Tensor], None]
+"""Sums a vector over all ranks, in place."""
+
+
+def measure_network(together: Together, message_bytes: Sequence[int], patterns: Mapping[str, Sum]) -> Network:
     """Run on every rank of several.
 
     Args:
         together: the ranks.
         message_bytes: sizes of tensors between stages, rising.
+        patterns: our own ways to sum over all ranks, by name.
     """
     messages = [_message_seconds(together, size) for size in message_bytes]
-    reductions = [_reduction_seconds(together, size) for size in REDUCED_BYTES]
+    reductions = [_sum_seconds(together, size, dist.all_reduce) for size in REDUCED_BYTES]
+    sizes = tuple(map(float, REDUCED_BYTES))
+    own = [
+        PatternTimes(
+            name, together.num_ranks, Curve(sizes, tuple(_sum_seconds(together, size, do) for size in REDUCED_BYTES))
+        )
+        for name, do in patterns.items()
+    ]
     share = 2 * (together.num_ranks - 1) / together.num_ranks
     return Network(
         message=_rising(message_bytes, messages),
         reduction=_rising([share * size for size in REDUCED_BYTES], reductions),
+        patterns=tuple(own),
     )
 
 
@@ -64,12 +78,12 @@ def _message_seconds(together: Together, num_bytes: int) -> float:
     return float(max(known))
 
 
-def _reduction_seconds(together: Together, num_bytes: int) -> float:
+def _sum_seconds(together: Together, num_bytes: int, do: Callable[[torch.Tensor], object]) -> float:
     tensor = torch.zeros(num_bytes // 4, device=together.device)
 
     def reduce() -> tuple[float]:
         started = together.now()
-        dist.all_reduce(tensor)
+        do(tensor)
         return (together.now() - started,)
 
     return timing_of(measure(reduce, together, NUM_BLOCKS)).phases[0]

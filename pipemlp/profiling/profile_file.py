@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipemlp.config.errors import ConfigError
-from pipemlp.planning.machine import Curve, Machine, Network
+from pipemlp.planning.machine import Curve, Machine, Network, PatternTimes
 from pipemlp.planning.profile import Measurement, Profile
 
 FORMAT = 1
@@ -98,4 +98,8 @@ def _profile(body: Mapping[str, Any]) -> Profile:
 
 def _network(value: Mapping[str, Any]) -> Network:
     curves = {name: Curve(*map(tuple, value[name].values())) for name in ("message", "reduction")}
-    return Network(turn_seconds=value["turn_seconds"], **curves)
+    patterns = tuple(
+        PatternTimes(each["name"], each["num_replicas"], Curve(*map(tuple, each["seconds"].values())))
+        for each in value.get("patterns", ())
+    )
+    return Network(turn_seconds=value["turn_seconds"], patterns=patterns, **curves)

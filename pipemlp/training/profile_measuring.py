@@ -8,6 +8,8 @@ import torch
 from pipemlp.config.root import RunConfig
 from pipemlp.engine.pipeline import MicroBatch
 from pipemlp.engine.virtual_stage import LossFunction
+from pipemlp.gradients.links import Links
+from pipemlp.gradients.pattern import make_pattern
 from pipemlp.planning.devices import DEVICES
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Curve, Machine, Network, curve_of
@@ -17,7 +19,7 @@ from pipemlp.planning.shapes import Task
 from pipemlp.planning.sums import SUM_BYTES
 from pipemlp.profiling.device import device_name, memory_of
 from pipemlp.profiling.layer_timing import Budget, Kind, Progress, measure_layers
-from pipemlp.profiling.links import measure_network
+from pipemlp.profiling.links import Sum, measure_network
 from pipemlp.profiling.rehearsal import Rehearsal, action_costs, step_seconds
 from pipemlp.profiling.together import Together
 from pipemlp.training.profile_optimizer import optimizer_seconds
@@ -145,7 +147,15 @@ def _network(subject: Subject, together: Together, found: Sequence[Sequence[Meas
     sizes = [smallest]
     while sizes[-1] * 8 < largest:
         sizes.append(sizes[-1] * 8)
-    return measure_network(together, sorted({*sizes, min(largest, 2**26)}))
+    return measure_network(together, sorted({*sizes, min(largest, 2**26)}), _patterns())
+
+
+def _patterns() -> dict[str, Sum]:
+    """Our own, over all ranks."""
+    if not torch.distributed.is_initialized():
+        return {}
+    links = Links(torch.distributed.new_group())
+    return {name: make_pattern(name, links).sum for name in ("ring", "tree", "fully-connected")}
 
 
 def _machine(together: Together, network: Network, updating: float) -> Machine:

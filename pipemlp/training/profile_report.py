@@ -11,7 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from pipemlp.config.errors import ClusterError
+from pipemlp.planning.exchange import bus_bandwidth
 from pipemlp.planning.layers import LayerDescription
+from pipemlp.planning.machine import Network
 from pipemlp.planning.profile import LEFT_OUT, Measurement, Profile
 from pipemlp.training.sizes import compact_size, seconds_text, size_text
 
@@ -88,6 +90,8 @@ def show_profile(profile: Profile, layers: Sequence[LayerDescription], console: 
     }
     for name, value in lines.items():
         console.print(f"  {name:<24}{value}", markup=False, soft_wrap=True)
+    if machine.inside.patterns:
+        console.print(_patterns_table(machine.inside, int(facts.get("ranks", "2"))))
     if LEFT_OUT in facts:
         console.print(
             f"warning: the time was too short for micro-batches of {facts[LEFT_OUT]} rows; what they take is told from "
@@ -97,6 +101,29 @@ def show_profile(profile: Profile, layers: Sequence[LayerDescription], console: 
         )
     for note in spread_notes(profile):
         console.print(note, markup=False, soft_wrap=True)
+
+
+def _patterns_table(network: Network, num_ranks: int) -> Table:
+    """What each pattern took to sum over all ranks, with the best for every size."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=f"sums over {num_ranks} ranks: time and bus bandwidth (* the fastest)",
+        title_justify="left",
+    )
+    sizes = network.patterns[0].seconds.sizes
+    for name in ("pattern", *(size_text(size) for size in sizes)):
+        table.add_column(name, justify="right" if name != "pattern" else "left", no_wrap=True)
+    times = {"backend": tuple(network.all_reduce_seconds(size, num_ranks) for size in sizes)}
+    times |= {each.name: each.seconds.seconds for each in network.patterns}
+    best = [min(column) for column in zip(*times.values(), strict=True)]
+    for name, seconds in times.items():
+        cells = [
+            f"{seconds_text(own)}, {size_text(bus_bandwidth(size, num_ranks, own))}/s{' *' if own == least else '  '}"
+            for own, size, least in zip(seconds, sizes, best, strict=True)
+        ]
+        table.add_row(name, *cells)
+    return table
 
 
 def _table(profile: Profile, layers: Sequence[LayerDescription]) -> Table:

@@ -18,6 +18,7 @@ _HEADS = {
     "buffer": "buffers",
     "step": "step",
     "margin": "margin",
+    "exchange": "exch.",
 }
 """The heads of the table's columns, by the items of `MemoryEstimate`."""
 

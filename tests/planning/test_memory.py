@@ -229,9 +229,19 @@ def test_the_total_is_within_five_percent_of_what_a_step_holds(case, run_on_rank
 def test_the_items_add_up_to_the_total():
     part = estimate([layers_of({"hidden": [64, 64]})], 1000.0)
     items = part.items()
-    assert list(items) == ["parameter", "gradient", "optimizer", "activation", "transfer", "buffer", "step", "margin"]
+    assert list(items) == [
+        "parameter",
+        "gradient",
+        "optimizer",
+        "activation",
+        "transfer",
+        "buffer",
+        "step",
+        "margin",
+        "exchange",
+    ]
     assert part.total_bytes == part.counted_bytes == sum(items.values())
-    assert [name for name, size in items.items() if not size] == ["transfer", "margin"]
+    assert [name for name, size in items.items() if not size] == ["transfer", "margin", "exchange"]
 
 
 def test_what_is_missing_adds_up_to_the_excess_item_by_item():

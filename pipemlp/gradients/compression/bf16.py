@@ -1,19 +1,17 @@
 """bfloat16: the upper half of a float32, rounded to nearest; messages of it also add up hop by hop."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pipemlp.gradients.compression.codec import in_words
+from pipemlp.gradients.compression.codec import AnyVector, in_words
 from pipemlp.gradients.compression.sender import Sender
 from pipemlp.gradients.compression.vectors import take_apart
 from pipemlp.gradients.pattern import Pattern
 
 
-class Bf16:
+class Bf16(AnyVector):
     """Two bytes per value: 8 bits of precision, the range of float32."""
 
     def message_bytes(self, num_values: int) -> int:
@@ -30,10 +28,6 @@ class Bf16:
     def decode(self, message: Tensor, num_values: int) -> Tensor:
         """See `Codec`."""
         return rounded(message, num_values).float()
-
-    def for_sums(self, num_replicas: int) -> Bf16:
-        """See `Codec`."""
-        return self
 
 
 def rounded(message: Tensor, num_values: int) -> Tensor:

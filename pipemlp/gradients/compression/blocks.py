@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 BLOCK_VALUES = 256
-"""A scale is 1.6 % of an int8 message and an eighth of a one-bit message; larger blocks lose more of each value."""
+"""A scale then takes 1.6 % of an int8 message; larger blocks lose more of small values."""
 
 
 def num_blocks(num_values: int) -> int:

@@ -1,4 +1,4 @@
-"""A codec makes messages of vectors, each by itself; what a message leaves out is another's concern.
+"""A codec makes messages of vectors, each by itself; what a message leaves out is another's concern (see sender.py).
 
 All values are float32. The message of so many values has always as many bytes, so that a receiver knows what to expect,
 and these are a multiple of 4, so that messages one after the other can be read in place. The same values make the same
@@ -7,9 +7,26 @@ bits. A value that is not finite stays so: at least one value of the decoded mes
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Values that follow each other in a weight.
+
+    Args:
+        num_values: how many there are.
+        columns: of the weight, whose rows follow each other.
+        start: where in its row the first of them is.
+    """
+
+    num_values: int
+    columns: int
+    start: int = 0
 
 
 class Codec(Protocol):
@@ -26,6 +43,21 @@ class Codec(Protocol):
 
     def for_sums(self, num_replicas: int) -> Codec:
         """For the sum of so many decoded messages."""
+
+    def for_pieces(self, pieces: Sequence[Piece]) -> Codec:
+        """For vectors that are made of pieces of weights, one after the other."""
+
+
+class AnyVector:
+    """A codec to which all vectors are alike."""
+
+    def for_sums(self, num_replicas: int) -> Self:
+        """See `Codec`."""
+        return self
+
+    def for_pieces(self, pieces: Sequence[Piece]) -> Self:
+        """See `Codec`."""
+        return self
 
 
 def in_words(num_bytes: int) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipemlp.gradients.compression.codec import Codec
 from pipemlp.gradients.compression.compression import Shape
-from pipemlp.gradients.compression.part_codec import PartCodec, part_codecs
+from pipemlp.gradients.compression.part_codec import PartCodec, part_codec
 from pipemlp.gradients.compression.sender import Sender, load_tensors, nested
 from pipemlp.gradients.compression.vectors import as_one_vector
 from pipemlp.gradients.links import Links
@@ -36,7 +36,8 @@ class CodedSum:
 
     def __init__(self, codec: Codec, links: Links, shapes: Sequence[Shape], *, error_feedback: bool) -> None:
         self._links = links
-        self._codecs = part_codecs(codec, shapes, links.num_replicas)
+        owners = range(links.num_replicas)
+        self._codecs = [part_codec(codec, [shapes], links.num_replicas, owner) for owner in owners]
         self._sum_codecs = [own.for_sums(links.num_replicas) for own in self._codecs]
         self._push = [Sender(own, own.num_values, error_feedback=error_feedback) for own in self._codecs]
         own = self._sum_codecs[links.rank]

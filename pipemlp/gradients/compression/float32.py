@@ -1,12 +1,12 @@
 """Values as they are, for whoever sends messages without a compression."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
+from pipemlp.gradients.compression.codec import AnyVector
 
-class Float32:
+
+class Float32(AnyVector):
     """Four bytes per value, nothing lost."""
 
     def message_bytes(self, num_values: int) -> int:
@@ -20,7 +20,3 @@ class Float32:
     def decode(self, message: Tensor, num_values: int) -> Tensor:
         """See `Codec`."""
         return message.view(torch.float32)[:num_values].clone()
-
-    def for_sums(self, num_replicas: int) -> Float32:
-        """See `Codec`."""
-        return self

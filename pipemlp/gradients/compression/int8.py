@@ -5,20 +5,18 @@
 As in block-wise quantisation (Dettmers et al. 2022), with even steps.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
 from pipemlp.gradients.compression.blocks import in_blocks, num_blocks
-from pipemlp.gradients.compression.codec import in_words
+from pipemlp.gradients.compression.codec import AnyVector, in_words
 
 LARGEST = 127
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 """A block whose scale would be smaller is zero: the steps would not be even any more."""
 
 
-class Int8:
+class Int8(AnyVector):
     """One byte per value, and a scale for each block."""
 
     def message_bytes(self, num_values: int) -> int:
@@ -48,10 +46,6 @@ class Int8:
         for (blocks, rows), (_, row_steps) in zip(in_blocks(values), in_blocks(steps), strict=True):
             torch.mul(row_steps, scales[blocks].unsqueeze(1), out=rows)
         return values
-
-    def for_sums(self, num_replicas: int) -> Int8:
-        """See `Codec`."""
-        return self
 
 
 def _places(message: Tensor, num_values: int) -> tuple[Tensor, Tensor]:

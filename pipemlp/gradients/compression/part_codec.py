@@ -1,8 +1,9 @@
-"""The codec of a part of a bucket: each large tensor's piece by a codec of choice, everything else as it is.
+"""The codec of a part of a bucket, or of several: large tensors by a codec of choice, everything else as it is.
 
 bucket     | weight                | bias | weight                     | bias |
 parts      |           part 0            |             part 1                |
-messages    piece, coded  plain  coded    piece, coded                plain
+messages     pieces of weights, coded;     pieces of weights, coded;
+             then the bias in float32      then the bias in float32
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from pipemlp.gradients.compression.codec import Codec
+from pipemlp.gradients.compression.codec import Codec, Piece
 from pipemlp.gradients.compression.compression import Shape, is_large
-from pipemlp.gradients.compression.float32 import Float32
 from pipemlp.gradients.parts import part_of
 
 
@@ -23,49 +23,73 @@ class PartCodec:
     """A codec of vectors of one length.
 
     Args:
-        pieces: their sizes and codecs, in order.
+        large: the codec of the large values, which are taken together.
+        pieces: the vector, piece by piece, each with whether it is large.
     """
 
-    def __init__(self, pieces: Sequence[tuple[int, Codec]]) -> None:
-        self._pieces = pieces or [(0, Float32())]
-        self._sizes = [size for size, _ in self._pieces]
-        self._bytes = [codec.message_bytes(size) for size, codec in self._pieces]
+    def __init__(self, large: Codec, pieces: Sequence[tuple[bool, Piece]]) -> None:
+        self._large, self._pieces = large, pieces
+        self._sizes = [piece.num_values for _, piece in pieces]
+        self._num_large = sum(piece.num_values for is_coded, piece in pieces if is_coded)
+        self._large_bytes = large.message_bytes(self._num_large)
         self.num_values = sum(self._sizes)
         """Of every vector."""
-        self.num_bytes = sum(self._bytes)
+        self.num_bytes = self._large_bytes + 4 * (self.num_values - self._num_large)
         """Of every message."""
 
     def message_bytes(self, num_values: int) -> int:
-        """See `Codec`; `num_values` is that of the part."""
+        """See `Codec`."""
         return self.num_bytes
 
     def encode(self, values: Tensor) -> Tensor:
         """See `Codec`."""
-        pieces = zip(self._pieces, values.split(self._sizes), strict=True)
-        return torch.cat([codec.encode(piece) for (_, codec), piece in pieces])
+        large, small = [values[:0]], [values[:0]]
+        for (is_coded, _), piece in zip(self._pieces, values.split(self._sizes), strict=True):
+            (large if is_coded else small).append(piece)
+        return torch.cat([self._large.encode(torch.cat(large)), torch.cat(small).view(torch.uint8)])
 
     def decode(self, message: Tensor, num_values: int) -> Tensor:
         """See `Codec`."""
-        pieces = zip(self._pieces, message.split(self._bytes), strict=True)
-        return torch.cat([codec.decode(piece, size) for (size, codec), piece in pieces])
+        large = self._large.decode(message[: self._large_bytes], self._num_large)
+        small = message[self._large_bytes :].view(torch.float32)
+        values = [large[:0]]
+        for is_coded, piece in self._pieces:
+            values.append((large if is_coded else small)[: piece.num_values])
+            if is_coded:
+                large = large[piece.num_values :]
+            else:
+                small = small[piece.num_values :]
+        return torch.cat(values)
 
     def for_sums(self, num_replicas: int) -> PartCodec:
         """See `Codec`."""
-        return PartCodec([(size, codec.for_sums(num_replicas)) for size, codec in self._pieces])
+        return PartCodec(self._large.for_sums(num_replicas), self._pieces)
+
+    def for_pieces(self, pieces: Sequence[Piece]) -> PartCodec:
+        """See `Codec`; it knows its pieces."""
+        return self
 
 
-def part_codecs(codec: Codec, shapes: Sequence[Shape], num_parts: int) -> list[PartCodec]:
-    """The codec of each part (see `part_of`) of a bucket with tensors of these shapes."""
-    num_values = sum(math.prod(shape) for shape in shapes)
-    parts = [part_of(num_values, num_parts, index) for index in range(num_parts)]
-    return [PartCodec([*_pieces(codec, shapes, part)]) for part in parts]
+def part_codec(codec: Codec, buckets: Sequence[Sequence[Shape]], num_parts: int, index: int) -> PartCodec:
+    """The codec of the same part (see `part_of`) of buckets with tensors of these shapes, one after the other.
+
+    Args:
+        codec: of large tensors.
+        buckets: the shapes in each.
+        num_parts: of every bucket.
+        index: of the part.
+    """
+    pieces = [piece for shapes in buckets for piece in _pieces(shapes, num_parts, index)]
+    return PartCodec(codec.for_pieces([piece for is_coded, piece in pieces if is_coded]), pieces)
 
 
-def _pieces(codec: Codec, shapes: Sequence[Shape], part: slice) -> Iterator[tuple[int, Codec]]:
-    start = 0
+def _pieces(shapes: Sequence[Shape], num_parts: int, index: int) -> Iterator[tuple[bool, Piece]]:
+    part = part_of(sum(math.prod(shape) for shape in shapes), num_parts, index)
+    begin = 0
     for shape in shapes:
-        end = start + math.prod(shape)
-        size = min(end, part.stop) - max(start, part.start)
-        if size > 0:
-            yield size, codec if is_large(shape) else Float32()
-        start = end
+        end = begin + math.prod(shape)
+        first, last = max(begin, part.start), min(end, part.stop)
+        if first < last:
+            columns = math.prod(shape[1:])
+            yield is_large(shape), Piece(last - first, columns, (first - begin) % columns)
+        begin = end

@@ -78,12 +78,12 @@ class _Weight:
             self._start = self._start.to(view.device)
             self._residual = None if self._residual is None else self._residual.to(view.device)
         self._matrix = view if self._residual is None else self._residual.add_(view)
-        return self._matrix @ self._start
+        return _product(self._matrix, self._start)
 
     def right_of(self, left: Tensor) -> Tensor:
         """The sum of P -> this replica's Q; what that leaves out is kept."""
         self._left = _orthonormal(left)
-        right = self._matrix.t() @ self._left
+        right = _product(self._matrix.t(), self._left)
         if self._residual is not None:
             self._residual.addmm_(self._left, right.t(), alpha=-1)
             forget_non_finite(self._residual)
@@ -98,6 +98,11 @@ class _Weight:
     def state(self) -> dict[str, Tensor]:
         """What the next step needs."""
         return {"start": self._start} | ({} if self._residual is None else {"residual": self._residual})
+
+
+def _product(matrix: Tensor, narrow: Tensor) -> Tensor:
+    """Of a matrix with a narrow one, which the libraries for CPUs multiply several times faster from the left."""
+    return (narrow.t() @ matrix.t()).t()
 
 
 def _orthonormal(matrix: Tensor) -> Tensor:

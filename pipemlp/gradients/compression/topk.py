@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from pipemlp.gradients.compression.codec import AnyVector
 from pipemlp.gradients.compression.float32 import Float32
 
 MAGNITUDE_BITS = 0x7FFFFFFF
@@ -21,7 +22,7 @@ SAMPLE_STEP = 61
 SMALLEST_GUESSED = 2**16
 
 
-class TopK:
+class TopK(AnyVector):
     """A share of the values, each with its place.
 
     Args:
