@@ -53,6 +53,8 @@ class Case:
     loss: str = "cross_entropy"
     strict_links: bool = False
     gradients: GradientsConfig = GradientsConfig()
+    single: bool = False
+    """Whether parameters are float32 without ZeRO 1 too."""
 
     def schedule(self) -> Schedule:
         """By its name, and `:2` for two virtual stages where it may have one too; or from a file."""
@@ -64,7 +66,7 @@ class Case:
     @property
     def dtype(self) -> torch.dtype:
         """ZeRO 1 keeps its master weights in float32."""
-        return torch.float64 if self.zero_stage == 0 else torch.float32
+        return torch.float64 if self.zero_stage == 0 and not self.single else torch.float32
 
     def model(self) -> ModelConfig:
         """Nine layers of uneven widths, wide enough that no row is nearly constant, which a norm would blow up."""
@@ -102,6 +104,8 @@ class Case:
 
     def optimizer_config(self) -> OptimizerConfig:
         """A fast-moving optimizer, so that differences would show."""
+        if self.optimizer == "plain sgd":
+            return Sgd(lr=0.01)
         if self.optimizer == "sgd":
             return Sgd(lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.01)
         # a large eps: Adam divides by the gradient's size, which would blow up the rounding of tiny gradients

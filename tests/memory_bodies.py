@@ -10,6 +10,7 @@ from live_storages import LiveStorages
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
+from pipemlp.config.gradients import GradientsConfig
 from pipemlp.config.model import ModelConfig, Mse
 from pipemlp.config.root import RunConfig
 from pipemlp.config.training import OptimizerConfig, Sgd
@@ -117,6 +118,7 @@ class Execution:
     replicas: int = 1
     zero_stage: int = 0
     precision: str = "fp32"
+    gradients: GradientsConfig = GradientsConfig()
 
     def layers(self) -> tuple[LayerDescription, ...]:
         return layers_of(self.model, self.cardinalities)
@@ -205,6 +207,7 @@ def _pipeline(
         precision=execution.precision,
         seed=0,
         timeout_seconds=60,
+        gradients=execution.gradients,
     )
 
 

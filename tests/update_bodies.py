@@ -2,7 +2,7 @@
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -12,6 +12,7 @@ from pipemlp.config.errors import RunFailedError
 from pipemlp.config.gradients import GradientsConfig, Local
 from pipemlp.engine.optimizer import build_optimizer
 from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.private.master_weights import read_weights, write_weights
 from pipemlp.engine.private.store import default_store
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.whole import build_model
@@ -192,6 +193,24 @@ def local(case: Case, num_steps: int) -> Told:
     told.parameters = _named(pipeline)
     told.bytes_sent, told.num_steps = pipeline.update.meter.bytes_sent, pipeline.update.meter.num_steps
     return told
+
+
+def gone_on(case: Case) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Body: six steps of one pipeline, and three of each of two, the second with the first's parameters and state."""
+
+    def train(pipeline: Pipeline, some: range) -> Pipeline:
+        for step in some:
+            pipeline.train_batch(iter(micro_batches(case, pipeline.plan, step)), step=step, learning_rate=0.01)
+        return pipeline
+
+    # without momentum DeepSpeed's optimizer has no state of its own
+    case = replace(case, optimizer="plain sgd")
+    whole = _named(train(make_pipeline(case), range(6)))
+    first, second = train(make_pipeline(case), range(3)), make_pipeline(case)
+    weights = read_weights(first.engine, list(first.module.parameters()))
+    write_weights(second.engine, list(second.module.parameters()), weights)
+    second.update.load_state({name: value.clone() for name, value in first.update.state().items()})
+    return whole, _named(train(second, range(3, 6)))
 
 
 def gradients(**settings: object) -> GradientsConfig:

@@ -1,6 +1,7 @@
 """`pipemlp plan`: how to run a config on so many ranks, or whether to pipeline at all."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,14 @@ from pipemlp.cli.plan_report import show
 from pipemlp.cli.screen import screen
 from pipemlp.config.errors import ConfigError
 from pipemlp.config.loading import load_config
+from pipemlp.launching.command import plugin_arguments
 from pipemlp.planning.devices import DEVICES
 from pipemlp.training.planner import Question, answer
 from pipemlp.training.planning import planning_inputs
 from pipemlp.training.plugins import load_plugins
 from pipemlp.training.run_directory import run_name
 from pipemlp.training.sizes import size_of
+from pipemlp.training.startup import decides_parallel
 
 
 def plan(
@@ -79,8 +82,9 @@ def plan(
         typer.echo(json.dumps(as_json(found), indent=1))
         return
     show(found, screen(), explain=explain)
-    words = ["pipemlp train", str(config), *(overrides or []), *(f"--plugin {each}" for each in plugin or [])]
-    typer.echo(f"wrote {path}; run it: {' '.join(words)} --plan {path}")
+    others = [override for override in overrides or [] if not decides_parallel(override)]  # the plan does
+    words = ["pipemlp", "train", str(config), *others, *plugin_arguments(plugin or []), "--plan", str(path)]
+    typer.echo(f"wrote {path}; run it: {shlex.join(words)}")
 
 
 @contextmanager

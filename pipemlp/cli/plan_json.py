@@ -45,6 +45,7 @@ def _candidate(answer: Answer, candidate: Candidate) -> dict[str, object]:
         "zero_stage": setting.zero_stage,
         "recompute": setting.recompute or "none",
         "boundaries": list(plan.boundaries),
+        "cut_distance": plan.distance,
         "step_seconds": candidate.step_seconds,
         "samples_per_second": answer.samples_per_second(candidate),
         "speed_up": answer.speed_up(candidate),

@@ -1,20 +1,28 @@
 """What `plan` prints: the ranking, the picture, memory per rank, and with --explain how it came about."""
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from pipemlp.cli.plan_exchange import exchange_lines
 from pipemlp.cli.plan_picture import draw, legend
-from pipemlp.cli.plan_words import considered, data_parallel, header, nodes, reason, seconds_text, sharded_text
+from pipemlp.cli.plan_words import (
+    considered,
+    cut_text,
+    data_parallel,
+    header,
+    nodes,
+    reason,
+    seconds_text,
+    sharded_text,
+)
 from pipemlp.data.problems import counted
 from pipemlp.planning.candidate import Candidate, sent_bytes
 from pipemlp.planning.exchange_advice import advice_on
 from pipemlp.planning.explaining import balance, best_of_kinds, front, parts_of, stage_shares
 from pipemlp.planning.remedies import describe
 from pipemlp.training.answer import Answer
+from pipemlp.training.report import MEMORY_HEADS
 from pipemlp.training.sizes import compact_size
 
 _MOST_STAGES = 16
@@ -120,8 +128,11 @@ def _memory_table(choice: Candidate, cap_bytes: float) -> Table:
     """Items per rank of every stage; those that no rank has are left out."""
     plan = choice.plan
     items = [name for name in plan.memory[0].items() if any(memory.items()[name] for memory in plan.memory)]
-    table = _table(f"memory per rank (G = GiB), of {compact_size(cap_bytes)}", "stage", "layers", *items, "total")
-    for stage in _shown_stages(plan.num_stages):
+    heads = [MEMORY_HEADS[name] for name in items]
+    table = _table(f"memory per rank (G = GiB), of {compact_size(cap_bytes)}", "stage", "layers", *heads, "total")
+    for stage in range(plan.num_stages):
+        if _is_left_out(table, stage, plan.num_stages):
+            continue
         memory = plan.memory[stage]
         held = " ".join(f"{start}..{stop - 1}" for start, stop in plan.layer_ranges(stage))
         sizes = [compact_size(memory.items()[name]) for name in items]
@@ -129,11 +140,12 @@ def _memory_table(choice: Candidate, cap_bytes: float) -> Table:
     return table
 
 
-def _shown_stages(num_stages: int) -> Sequence[int]:
-    if num_stages <= _MOST_STAGES:
-        return range(num_stages)
-    half = _MOST_STAGES // 2
-    return [*range(half), *range(num_stages - half, num_stages)]
+def _is_left_out(table: Table, stage: int, num_stages: int) -> bool:
+    """Whether it is in the middle of too many; for the first such stage, the table says so."""
+    first, stop = _MOST_STAGES // 2, num_stages - _MOST_STAGES // 2
+    if stage == first < stop:
+        table.add_row("...", f"{stop - first} more")
+    return first <= stage < stop
 
 
 def _explain(answer: Answer, console: Console) -> None:
@@ -146,6 +158,7 @@ def _explain(answer: Answer, console: Console) -> None:
     _say(console, f"a step of {seconds_text(step)}, on an average rank: {shares}")
     for line in exchange_lines(advice_on(choice, answer.workload, answer.machine)):
         _say(console, line)
+    _say(console, cut_text(choice))
     console.print(_stages_table(choice))
     console.print(_kinds_table(answer))
 
@@ -154,8 +167,9 @@ def _stages_table(choice: Candidate) -> Table:
     shares = stage_shares(choice)
     title = f"one micro-batch by stage; the mean stage has {balance(shares):.1%} of the slowest one's work"
     table = _table(title, "stage", "layers", "forward", "input\ngradient", "weight\ngradient", "all", "idle")
-    for stage in _shown_stages(len(shares)):
-        share = shares[stage]
+    for stage, share in enumerate(shares):
+        if _is_left_out(table, stage, len(shares)):
+            continue
         held = " ".join(f"{start}..{stop - 1}" for start, stop in share.layers)
         seconds = (share.forward, share.input_gradient, share.weight_gradient, share.seconds)
         table.add_row(str(stage), held, *map(seconds_text, seconds), f"{share.bubble:.1%}")

@@ -52,6 +52,14 @@ def considered(found: Found) -> str:
     return text
 
 
+def cut_text(candidate: Candidate) -> str:
+    """How good the cut is for sure."""
+    distance = candidate.plan.distance
+    if not distance:
+        return "the cut: no other has a faster slowest stage, within the same memory"
+    return f"the cut: at most {distance:.2%} slower, on its slowest stage, than any other; more was too much to look at"
+
+
 def reason(found: Found, verdict: Verdict) -> str:
     """Why the choice is the choice, in one sentence."""
     choice, rival = verdict.choice, verdict.rival

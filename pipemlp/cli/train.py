@@ -11,6 +11,7 @@ from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.training.launch import launch, launch_command
 from pipemlp.training.plugins import load_plugins
 from pipemlp.training.profile_launch import profile_first
+from pipemlp.training.startup import check_overrides
 from pipemlp.training.work import work
 
 
@@ -31,6 +32,7 @@ def train(
 
     Example: pipemlp train configs/digits.yaml training.epochs=5 parallel.stages=1
     """
+    check_overrides(overrides or [], plan)
     load_plugins(plugin or [])
     environment = WorkerEnvironment.from_environ()
     if environment is not None:

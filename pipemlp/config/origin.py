@@ -50,6 +50,11 @@ class Origin:
                 return self.positions[key[:length]]
         return Position(self.file)
 
+    def with_section(self, name: str, file: str) -> "Origin":
+        """The same with one section from another file, which has no lines that anybody reads."""
+        others = {key: position for key, position in self.positions.items() if key[0] != name}
+        return Origin(self.file, {**others, (name,): Position(file)})
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Origin)
 

@@ -70,6 +70,11 @@ class RunConfig(Section):
         copy._origin = origin
         return copy
 
+    def with_parallel(self, parallel: ParallelConfig, file: str) -> "RunConfig":
+        """The same with this section `parallel`, which stands in a file of its own, or nowhere."""
+        copy = self.model_copy(update={"parallel": parallel})
+        return copy.placed(self._origin.with_section("parallel", file) if file else self._origin)
+
     def where(self, key: str) -> str:
         """Where `key` (`parallel.stages`, `model.hidden[0].width`) was written: `configs/a.yaml:12`.
 

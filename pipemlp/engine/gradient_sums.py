@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipemlp.config.errors import RunFailedError
 from pipemlp.gradients.bucket import Bucket, BucketExchange, bucketed
+from pipemlp.planning.sums import BUCKET_BYTES
 
 
 @dataclass
@@ -49,6 +50,7 @@ class GradientSums:
         products: those whose gradients come by `add_product` and the like; autograd computes the others, and of these
             what a block does with them besides.
         exchange: makes whoever sums the buckets up over the replicas; None for a single one, or replicas apart.
+        bucket_bytes: of a bucket, or of a single parameter.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class GradientSums:
         runs: Sequence[Sequence[nn.Parameter]],
         products: Collection[nn.Parameter],
         exchange: Callable[[Sequence[Bucket]], BucketExchange] | None = None,
+        bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
         self._left_to_autograd: list[tuple[nn.Parameter, Tensor]] = []
         self._sums: dict[nn.Parameter, _Sum] = {}
@@ -64,7 +67,7 @@ class GradientSums:
         buckets: list[Bucket] = []
         start = 0
         for run in runs:
-            for members in bucketed(run, flat.element_size()):
+            for members in bucketed(run, flat.element_size(), bucket_bytes):
                 bucket, first, views = _Progress(len(buckets), members), start, []
                 self._buckets.append(bucket)
                 for parameter in members:

@@ -121,7 +121,13 @@ class Pipeline:
         parameters = [p for run in self._own_parameters() for p in run]
         flat = flat_buffer(self.engine, parameters)
         self.update = make_update(gradients, plan, self.engine, parameters, flat, optimizer, clip_norm, timeout_seconds)
-        self._sums = GradientSums(flat, self._own_parameters(), split_parameters(self.module), self.update.exchange_of)
+        self._sums = GradientSums(
+            flat,
+            self._own_parameters(),
+            split_parameters(self.module),
+            self.update.exchange_of,
+            self.update.bucket_bytes,
+        )
         self._executor = self._build_executor(layers, torch.bfloat16 if precision == "bf16" else dtype, strict_links)
 
     def _own_parameters(self) -> list[list[torch.nn.Parameter]]:

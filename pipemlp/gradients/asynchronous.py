@@ -150,8 +150,8 @@ class AsynchronousWorker:
         self._timeout_seconds = timeout_seconds
         self._steps = 0
 
-    def push(self, payloads: Sequence[Tensor], learning_rate: float) -> list[Tensor]:
-        """Send every server its part of the gradient; the new parameters of each, as bytes.
+    def push(self, payloads: Sequence[Sequence[Tensor]], learning_rate: float) -> list[Tensor]:
+        """Send every server its part of the gradient, in pieces; the new parameters of each, as bytes.
 
         Raises:
             ExchangeError: if a server is gone or does not answer.
@@ -170,7 +170,7 @@ class AsynchronousWorker:
         """The servers need not listen to this worker any more."""
         self._send([Header(Kind.STOP)] * len(payload_bytes), _blank(payload_bytes))
 
-    def _ask(self, headers: Sequence[Header], payloads: Sequence[Tensor]) -> list[Tensor]:
+    def _ask(self, headers: Sequence[Header], payloads: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         others = [replica for replica in range(len(self._room)) if replica != self._requests.rank]
         arrivals = {replica: self._answers.receive(self._room[replica], replica) for replica in others}
         self._send(headers, payloads)
@@ -186,12 +186,11 @@ class AsynchronousWorker:
             raise ExchangeError(f"the parameter server of replica {self._requests.rank}: {answer}") from answer
         return answer
 
-    def _send(self, headers: Sequence[Header], payloads: Sequence[Tensor]) -> None:
+    def _send(self, headers: Sequence[Header], payloads: Sequence[Sequence[Tensor]]) -> None:
         posted = []
         for replica, (header, payload) in enumerate(zip(headers, payloads, strict=True)):
-            message = torch.empty(HEADER_BYTES + len(payload), dtype=torch.uint8)
+            message = torch.cat([torch.empty(HEADER_BYTES, dtype=torch.uint8), *payload])
             write_header(message, header)
-            message[HEADER_BYTES:].copy_(payload)
             if replica == self._requests.rank:
                 self._own.handle(replica, message)
             else:
@@ -200,5 +199,5 @@ class AsynchronousWorker:
             self._requests.wait(work, replica, "pushing a gradient")
 
 
-def _blank(sizes: Sequence[int]) -> list[Tensor]:
-    return [torch.zeros(size, dtype=torch.uint8) for size in sizes]
+def _blank(sizes: Sequence[int]) -> list[list[Tensor]]:
+    return [[torch.zeros(size, dtype=torch.uint8)] for size in sizes]

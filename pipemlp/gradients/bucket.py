@@ -32,12 +32,14 @@ class BucketExchange(Protocol):
         """Wait until all that was started is exchanged."""
 
 
-def bucketed(parameters: Sequence[nn.Parameter], value_bytes: int) -> Iterator[list[nn.Parameter]]:
+def bucketed(
+    parameters: Sequence[nn.Parameter], value_bytes: int, bucket_bytes: int = BUCKET_BYTES
+) -> Iterator[list[nn.Parameter]]:
     """Runs of parameters that fill a bucket at most, or of a single one."""
     members: list[nn.Parameter] = []
     size = 0
     for parameter in parameters:
-        if members and value_bytes * (size + parameter.numel()) > BUCKET_BYTES:
+        if members and value_bytes * (size + parameter.numel()) > bucket_bytes:
             yield members
             members, size = [], 0
         members.append(parameter)

@@ -24,6 +24,7 @@ class ParameterServer:
         dtype: of the served values.
         index, num_servers: whose part it is.
         build_optimizer: of parameters.
+        device: of the served values; that of the parameters unless it says otherwise.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class ParameterServer:
         index: int,
         num_servers: int,
         build_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        device: torch.device | str | None = None,
     ) -> None:
         self._own = [bucket.values[part_of(len(bucket.values), num_servers, index)] for bucket in parameters]
-        self._values = nn.Parameter(torch.cat(self._own).to(dtype))
+        self._values = nn.Parameter(torch.cat(self._own).to(device=device, dtype=dtype))
         self._optimizer = build_optimizer([self._values])
 
     @torch.no_grad()
@@ -54,6 +56,20 @@ class ParameterServer:
         for own in self._own:
             own.copy_(self._values[start : start + len(own)])
             start += len(own)
+
+    def state(self) -> dict[str, Tensor]:
+        """The served values and the optimizer's tensors, which there are from the first step on."""
+        return {"values": self._values.detach()} | {
+            f"optimizer.{name}": value for name, value in self._optimizer.state[self._values].items()
+        }
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state."""
+        self._values.copy_(state["values"])
+        for name, value in state.items():
+            if name != "values":
+                self._optimizer.state[self._values][name.removeprefix("optimizer.")] = value.clone()
 
     def message(self, dtype: torch.dtype) -> Tensor:
         """The served values as they are sent, 1-D."""

@@ -31,6 +31,9 @@ class Push(Protocol):
     def scatter(self, bucket: Bucket) -> Tensor:
         """The sum of all replicas' gradients of the part that this replica serves, 1-D."""
 
+    def state(self) -> dict[str, Tensor]:
+        """What was left out so far: live tensors."""
+
 
 def make_push(settings: CompressionConfig, links: Links, shapes: Shapes) -> Push:
     """The push of a bucket with tensors of these shapes."""
@@ -57,6 +60,10 @@ class PlainPush:
         total, self.not_finite = _added(_exchanged(self._links, parts))
         return total
 
+    def state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
 
 class CodedPush:
     """Messages of a codec."""
@@ -72,6 +79,10 @@ class CodedPush:
         total, self.not_finite = _added(decoded)
         return total
 
+    def state(self) -> dict[str, Tensor]:
+        """See `Push`."""
+        return self._messages.state()
+
 
 class WarmUpPush:
     """The first pushes as they are.
@@ -82,16 +93,20 @@ class WarmUpPush:
     """
 
     def __init__(self, plain: Push, coded: Push, num_steps: int) -> None:
-        self._plain, self._coded, self._left = plain, coded, num_steps
+        self._plain, self._coded, self._left = plain, coded, torch.tensor(num_steps)
         self.not_finite: set[int] = set()
 
     def scatter(self, bucket: Bucket) -> Tensor:
         """See `Push`."""
         push = self._plain if self._left > 0 else self._coded
-        self._left = max(0, self._left - 1)
+        self._left.sub_(1).clamp_(min=0)
         total = push.scatter(bucket)
         self.not_finite = push.not_finite
         return total
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Push`; and how many pushes are still sent as they are."""
+        return {"left": self._left, **self._coded.state()}
 
 
 class SummedPush:
@@ -109,6 +124,10 @@ class SummedPush:
         self._compression.sum(bucket.views)
         self.not_finite = set() if was_finite else {self._links.rank}
         return bucket.values[part_of(len(bucket.values), self._links.num_replicas, self._links.rank)]
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Push`."""
+        return self._compression.state()
 
 
 def _exchanged(links: Links, outgoing: Sequence[Tensor]) -> list[Tensor]:

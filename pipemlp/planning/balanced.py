@@ -187,14 +187,14 @@ def _equal_runs(problem: CutProblem) -> tuple[int, ...] | None:
     """As if every run had a stage, and its share of the cap, of its own."""
     turns = problem.num_virtual_stages
     orders = [slice(None, None, -1 if problem.placement == "v" and turn % 2 else 1) for turn in range(turns)]
+    shares = np.where(problem.caps >= ENDLESS, ENDLESS, problem.caps // turns)
     runs = replace(
         problem,
         num_stages=problem.num_stages * turns,
         num_virtual_stages=1,
         in_flight=np.concatenate([problem.in_flight[order] for order in orders]),
-        caps=np.concatenate([problem.caps[order] for order in orders]) // turns,
+        caps=np.concatenate([shares[order] for order in orders]),
     )
-    runs = replace(runs, caps=np.where(np.tile(problem.caps >= ENDLESS, turns), ENDLESS, runs.caps))
     limit = least_limit(runs)
     return None if limit is None else least_sent(runs, limit)
 

@@ -29,6 +29,9 @@ ENDLESS = 2**60
 _BITS = 48
 """The whole model takes less than 2^48 units: whole bytes stay exact, and 2^12 stages' worth is still an int64."""
 
+_LEAST_EXPONENT = -1074
+"""Of a float: 2^-1074 is the smallest."""
+
 
 @dataclass(frozen=True)
 class CutProblem:
@@ -207,5 +210,5 @@ def cut_problem(
 
 
 def _unit(total: float) -> float:
-    """The power of two of which the total is less than 2^48."""
-    return ldexp(1.0, frexp(total)[1] - _BITS)
+    """The power of two of which the total is less than 2^48; of totals near the smallest float, a float's smallest."""
+    return ldexp(1.0, max(frexp(total)[1] - _BITS, _LEAST_EXPONENT))

@@ -1,8 +1,8 @@
 """What exchanging gradients costs: seconds by the alpha-beta model, bytes that are sent, memory that is kept.
 
-    n replicas, B bytes     turns              bytes that a replica sends
+    n replicas, B bytes     turns              bytes on a link, one after the other
     ring                    2 (n - 1)          2 B (n - 1) / n
-    tree                    2 ceil(log2 n)     2 B ceil(log2 n), the busiest one
+    tree                    2 ceil(log2 n)     2 B ceil(log2 n)
     fully-connected         2                  2 B (n - 1) / n, to all at once
     parameter-server        2                  the same: gradients there, parameters back
 
@@ -16,15 +16,17 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipemlp.config.gradients import GradientsConfig, Local, PowerSgdCompression, TopKCompression
+from pipemlp.config.gradients import GradientsConfig, Local, OneBitCompression, PowerSgdCompression, TopKCompression
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Network
 from pipemlp.planning.sums import BUCKET_BYTES, SUM_BYTES
 
 SMALL_VALUES = 1024
 """Tensors with fewer values, and vectors, are never compressed."""
+RING_AHEAD = 4
+"""Parts of a bucket that a ring is ready to receive."""
 BLOCK_VALUES = 256
-"""Of int8 and one-bit messages; each has a scale of 4 bytes."""
+"""Of int8 messages; each has a scale of 4 bytes."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,16 @@ class Exchange:
         kept = values if self.keeps_residual else 0
         if self.update == "local":  # the common weights, their change, and momentum
             return kept + (3 if self.has_momentum else 2) * values
-        if self.update == "asynchronous":  # a gradient and parameters in messages, and those of others to this server
-            return kept + 2 * values + 2 * values // num_replicas
-        if self.serves:  # what the others push to this server
-            return kept + min(values, BUCKET_BYTES) + values // num_replicas
-        return kept + min(values, BUCKET_BYTES)
+        if self.update == "asynchronous":  # answers of all servers; pushes to this one and its answers, one or two
+            return kept + values + 3 * values // (2 * num_replicas)
+        if self.serves:  # what was pushed to this server
+            return kept + values // num_replicas
+        if self.compression in ("int8", "topk", "onebit"):  # what the messages of sums leave out
+            return kept + kept // num_replicas
+        if self.compression == "powersgd" or self.pattern in ("backend", "fully-connected"):
+            return kept
+        arriving = min(RING_AHEAD, num_replicas - 1) / num_replicas if self.pattern == "ring" else 1
+        return kept + round(min(values, BUCKET_BYTES) * arriving)
 
 
 def exchange_of(config: GradientsConfig, layers: Iterable[LayerDescription]) -> Exchange:
@@ -119,8 +126,10 @@ def _share_of(config: GradientsConfig, shape: tuple[int, ...]) -> float:
         case PowerSgdCompression():
             rows, columns = shape[0], math.prod(shape[1:])
             return min(1.0, compression.rank * (rows + columns) / (rows * columns))
-    scale = 1 / BLOCK_VALUES
-    return {"none": 1.0, "bf16": 0.5, "int8": 1 / 4 + scale, "onebit": 1 / 32 + scale}[compression.name]
+        case OneBitCompression():  # a bit for each value, a magnitude for each row and column
+            rows, columns = shape[0], math.prod(shape[1:])
+            return min(1 / 4, 1 / 32 + (rows + columns) / (rows * columns))
+    return {"none": 1.0, "bf16": 0.5, "int8": 1 / 4 + 1 / BLOCK_VALUES}[compression.name]
 
 
 def turns_of(pattern: str, num_replicas: int) -> int:
@@ -131,7 +140,7 @@ def turns_of(pattern: str, num_replicas: int) -> int:
 
 
 def sent_times(pattern: str, num_replicas: int) -> float:
-    """Bytes that the busiest replica sends for every byte that is summed."""
+    """Bytes that go over a replica's link one after the other, for every byte that is summed."""
     if pattern == "tree":
         return 2.0 * math.ceil(math.log2(num_replicas))
     return 2 * (num_replicas - 1) / num_replicas

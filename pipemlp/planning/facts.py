@@ -1,11 +1,13 @@
-"""What costs and plans hold for, by name, in words that can be compared: model, precision, optimizer, loss."""
+"""What costs and plans hold for, by name, in words that can be compared: model, precision, optimizer, and so on."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from pipemlp.config.root import RunConfig
+from pipemlp.planning.exchange import Exchange
 from pipemlp.planning.layers import LayerDescription
+from pipemlp.planning.workload import workload_of
 
 
 def model_fact(layers: Sequence[LayerDescription]) -> str:
@@ -22,9 +24,30 @@ def model_fact(layers: Sequence[LayerDescription]) -> str:
 
 def workload_facts(config: RunConfig, layers: Sequence[LayerDescription]) -> dict[str, str]:
     """What a profile of this configuration depends on."""
+    workload = workload_of(config, tuple(layers))
     return {
         "model": model_fact(layers),
         "loss": config.chosen_loss.name,
         "precision": config.precision,
-        "optimizer": config.optimizer.name,
+        "optimizer": workload.optimizer + (" with weight decay" if workload.weight_decay else ""),
+        "clipping": "off" if config.training.clip_norm is None else "on",
     }
+
+
+def plan_facts(config: RunConfig, layers: Sequence[LayerDescription]) -> dict[str, str]:
+    """What a plan of this configuration depends on."""
+    workload = workload_of(config, tuple(layers))
+    return workload_facts(config, layers) | {
+        "batch": str(workload.global_batch_rows),
+        "gradients": _exchange_words(workload.exchange),
+    }
+
+
+def _exchange_words(exchange: Exchange) -> str:
+    """`ring, local every 32 steps with momentum, topk (1.5% sent, error feedback)`."""
+    words = [exchange.pattern, exchange.update, exchange.compression]
+    if exchange.update == "local":
+        words[1] += f" every {exchange.steps} steps" + (" with momentum" if exchange.has_momentum else "")
+    if exchange.compression != "none":
+        words[2] += f" ({exchange.share:.2%} sent{', error feedback' if exchange.keeps_residual else ''})"
+    return ", ".join(words)

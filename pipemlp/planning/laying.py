@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pipemlp.planning.candidate import Candidate
 from pipemlp.planning.layer_times import LayerTimes
 from pipemlp.planning.machine import CostSource, Machine
-from pipemlp.planning.making import Known, boundaries_for_setting, lay_out
+from pipemlp.planning.making import Known, SettingCut, cut_for_setting, lay_out
 from pipemlp.planning.optimistic import Outlook, Outlooks
 from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.workload import Setting, Workload
@@ -52,7 +52,7 @@ class Laying:
         self.candidates: dict[Setting, Candidate] = {}
         self.work = 0
         self._outlooks = Outlooks(workload, self.source)
-        self._cuts: dict[object, tuple[int, ...]] = {}
+        self._cuts: dict[object, SettingCut] = {}
 
     def outlook(self, setting: Setting) -> Outlook:
         """What it takes at least."""
@@ -83,8 +83,10 @@ class Laying:
         self.work += self.work_of(setting)
         known, key = Known(source=self.source), self._cut_key(setting)
         if key not in self._cuts:
-            self._cuts[key] = boundaries_for_setting(self.workload, setting, known)
-        plan = lay_out(self.workload, replace(setting, partition=self._cuts[key]), known)
+            self._cuts[key] = cut_for_setting(self.workload, setting, known)
+        cut = self._cuts[key]
+        plan = lay_out(self.workload, replace(setting, partition=cut.boundaries), known)
+        plan = replace(plan, distance=cut.distance)
         totals = [memory.total_bytes for memory in plan.memory]
         if max(totals) > self.cap_bytes >= sum(totals) / len(totals):
             self.work += 2 * self.work_of(setting)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 from pipemlp.config.root import RunConfig
 from pipemlp.planning.activation_peaks import ActivationPeaks, activation_peaks
@@ -76,8 +77,8 @@ def lay_out(workload: Workload, setting: Setting, known: Known = NOTHING_KNOWN) 
         ValueError: as `make_plan`.
     """
     if setting.partition != "balanced":
-        return _with_cut(workload, setting, known, boundaries_for_setting(workload, setting, known))
-    cut = boundaries_for_setting(workload, setting, replace(known, memory_cap=None))
+        return _with_cut(workload, setting, known, cut_for_setting(workload, setting, known))
+    cut = cut_for_setting(workload, setting, replace(known, memory_cap=None))
     plan = _with_cut(workload, setting, known, cut)
     cap = known.memory_cap
     if cap is None or max(memory.total_bytes for memory in plan.memory) <= cap:
@@ -93,21 +94,29 @@ def lay_out(workload: Workload, setting: Setting, known: Known = NOTHING_KNOWN) 
     return min(plan, other, key=lambda each: max(memory.total_bytes for memory in each.memory))
 
 
-def boundaries_for_setting(workload: Workload, setting: Setting, known: Known) -> tuple[int, ...]:
+class SettingCut(NamedTuple):
+    """Boundaries, and if they are balanced, how much faster the slowest stage of another cut might be."""
+
+    boundaries: tuple[int, ...]
+    distance: float | None
+
+
+def cut_for_setting(workload: Workload, setting: Setting, known: Known) -> SettingCut:
     """Where a setting cuts the layers.
 
     Raises:
         ValueError: with the rule and its arithmetic, if the cut is impossible.
     """
     if setting.partition != "balanced":
-        return boundaries_for(setting.partition, workload.layers, setting.num_stages, setting.num_virtual_stages)
+        counts = setting.num_stages, setting.num_virtual_stages
+        return SettingCut(boundaries_for(setting.partition, workload.layers, *counts), None)
     check_sizes(workload.layers, setting.num_stages, setting.num_virtual_stages)
     return _balanced(workload, setting, known, None, None)
 
 
 def _balanced(
     workload: Workload, setting: Setting, known: Known, cap: float | None, in_flight: Sequence[float] | None
-) -> tuple[int, ...]:
+) -> SettingCut:
     cut = balanced(
         _layer_costs(workload, setting, known),
         setting.num_stages,
@@ -117,7 +126,7 @@ def _balanced(
         memory_caps=None if cap is None else [cap] * setting.num_stages,
         in_flight=in_flight,
     )
-    return cut.boundaries
+    return SettingCut(cut.boundaries, cut.distance)
 
 
 def _layer_costs(workload: Workload, setting: Setting, known: Known) -> LayerCosts:
@@ -143,15 +152,17 @@ def _layer_costs(workload: Workload, setting: Setting, known: Known) -> LayerCos
     )
 
 
-def _with_cut(workload: Workload, setting: Setting, known: Known, boundaries: tuple[int, ...]) -> Plan:
+def _with_cut(workload: Workload, setting: Setting, known: Known, cut: SettingCut) -> Plan:
+    boundaries = cut.boundaries
     source, (simulation, costs) = known.source, _simulated(workload, setting, known, boundaries)
     schedule = simulation.schedule
     runs = [workload.layers[start:stop] for start, stop in pairwise(boundaries)]
     held = [[runs[s] for s in schedule.virtual_stages_of(stage)] for stage in range(schedule.num_stages)]
     flat = [[layer for run in own for layer in run] for own in held]
+    memory = _memory(workload, setting, known, held, simulation, costs)
     prediction = None
     if source is not None:
-        prediction = predict(
+        seconds = predict(
             simulation,
             costs,
             source.machine,
@@ -161,8 +172,10 @@ def _with_cut(workload: Workload, setting: Setting, known: Known, boundaries: tu
             value_bytes=workload.value_bytes,
             exchange=workload.exchange,
         )
+        prediction = replace(seconds, counted_bytes=tuple(float(each.counted_bytes) for each in memory))
     return Plan(
         boundaries=boundaries,
+        distance=cut.distance,
         schedule=schedule,
         num_replicas=setting.num_replicas,
         micro_batch_rows=setting.micro_batch_rows(workload.global_batch_rows),
@@ -171,7 +184,7 @@ def _with_cut(workload: Workload, setting: Setting, known: Known, boundaries: tu
         costs=costs,
         num_parameters=tuple(sum(layer.num_parameters for layer in own) for own in flat),
         bubble_fraction=prediction.bubble_fraction if prediction else _even_bubble(setting, schedule),
-        memory=_memory(workload, setting, known, held, simulation, costs),
+        memory=memory,
         prediction=prediction,
     )
 

@@ -125,10 +125,10 @@ def estimate_memory(
         on_gpu: whether the rank has a GPU.
         exchange: of gradients between the replicas; servers have a share of the optimizer each.
     """
-    exchanged = exchange.memory_bytes(sum(layer.num_parameters for run in runs for layer in run), num_replicas)
+    num_parameters = sum(layer.num_parameters for run in runs for layer in run)
+    exchanged = exchange.memory_bytes(num_parameters, num_replicas)
     zero_stage = 1 if exchange.serves and num_replicas > 1 else zero_stage
     num_replicas = 1 if exchange.update == "local" else num_replicas  # each has an optimizer of its own
-    num_parameters = sum(layer.num_parameters for run in runs for layer in run)
     parameters, gradients, state = resting_state(num_parameters, optimizer, precision, zero_stage, num_replicas)
     value_bytes, batch_rows = 2 if precision == "bf16" else 4, micro_batch_rows * num_micro_batches
     shards = num_replicas if zero_stage == 1 else 1
@@ -136,12 +136,13 @@ def estimate_memory(
     passes = [PassMemory(run, micro_batch_rows, value_bytes, recompute, on_gpu, batch_rows) for run in runs]
     between = round(max(peak_bytes, computing_bytes(passes, peaks, making=False)))
     computing = max(between, round(computing_bytes(passes, peaks, making=True)))
-    transfers = round(peak_bytes - peaks.kept)
-    copies = _step_copies(optimizer, weight_decay=weight_decay, on_gpu=on_gpu)
+    transfers, copies = (
+        round(peak_bytes - peaks.kept),
+        _step_copies(optimizer, weight_decay=weight_decay, on_gpu=on_gpu),
+    )
     step = _step_bytes(runs, copies, zero_stage, shards, flattens=precision != "bf16", at_once=on_gpu)
     resting = _batch_bytes(runs, batch_rows, has_class_labels) + mask_table_bytes(passes, batch_rows * num_replicas)
     buffers = computing - between + resting + on_gpu * WORKSPACE_BYTES
-    coming_and_going = max(computing, step)
     return MemoryEstimate(
         parameter_bytes=parameters,
         gradient_bytes=gradients,
@@ -150,7 +151,7 @@ def estimate_memory(
         transfer_bytes=transfers,
         buffer_bytes=buffers,
         step_bytes=max(0, step - computing),
-        margin_bytes=on_gpu * (CONTEXT_BYTES + round(FRAGMENTATION * coming_and_going)),
+        margin_bytes=on_gpu * (CONTEXT_BYTES + round(FRAGMENTATION * max(computing, step))),
         exchange_bytes=exchanged,
     )
 

@@ -29,6 +29,8 @@ class Plan:
         bubble_fraction: idle share of rank time if all stages took equally long.
         memory: estimate per stage.
         prediction: seconds of a step, if anything but proportions is known of the costs.
+        distance: how much faster the slowest stage of another cut might be, as a fraction of the least that any cut
+            takes; 0 if none is faster, None if the cut was not looked for.
     """
 
     boundaries: tuple[int, ...]
@@ -42,6 +44,7 @@ class Plan:
     bubble_fraction: float = 0.0
     memory: tuple[MemoryEstimate, ...] = ()
     prediction: Prediction | None = None
+    distance: float | None = None
 
     @property
     def num_stages(self) -> int:

@@ -1,27 +1,28 @@
 """The plan file: a `parallel` section with its predictions, what it holds for, and the costs that it was made with."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipemlp.config.parallel import ParallelConfig
 from pipemlp.config.root import RunConfig
-from pipemlp.planning.facts import workload_facts
+from pipemlp.planning.facts import plan_facts
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Machine
 from pipemlp.planning.plan import Plan
 from pipemlp.planning.prediction import Prediction
+from pipemlp.planning.sealed import Sealed
 from pipemlp.schedule.costs import Costs
 
-FORMAT = 1
-"""Version of the file; raised when its meaning changes."""
+FILE = Sealed("plan", format=2, key="parallel")
 _KEYS = {
     "model": "model",
     "loss": "loss",
     "precision": "precision",
     "optimizer": "optimizer",
+    "clipping": "training.clip_norm",
     "batch": "training.global_batch_size",
+    "gradients": "gradients",
 }
 """The configuration's key of each fact."""
 
@@ -37,6 +38,7 @@ class PlanFile:
         costs: of the schedule's actions.
         holds_for: facts of the configuration by name.
         device: that the costs are of.
+        file: where it was read; empty if it has just been made.
     """
 
     parallel: ParallelConfig
@@ -45,6 +47,7 @@ class PlanFile:
     costs: Costs
     holds_for: tuple[tuple[str, str], ...]
     device: str
+    file: str = field(default="", compare=False)
 
     @property
     def samples_per_second(self) -> float:
@@ -65,7 +68,6 @@ class PlanFile:
             "peak_bytes": list(self.peak_bytes),
         }
         return {
-            "format": FORMAT,
             "parallel": self.parallel.model_dump(mode="json"),
             "prediction": prediction,
             "holds_for": dict(self.holds_for),
@@ -73,23 +75,18 @@ class PlanFile:
             "costs": asdict(self.costs),
         }
 
-    def to_text(self) -> str:
-        """As JSON."""
-        return json.dumps(self.to_json(), indent=1) + "\n"
+    def to_text(self, besides: Mapping[str, object] | None = None) -> str:
+        """The file, with other values of other names besides."""
+        return FILE.text({**(besides or {}), **self.to_json()})
 
     def differing_keys(self, config: RunConfig, layers: Sequence[LayerDescription]) -> list[str]:
         """What a configuration has otherwise than the one planned for: key, there, here."""
-        here = plan_facts(config, layers)
+        there = dict(self.holds_for)
         return [
-            f"{_KEYS[name]}: the plan is for {there}, and here it is {here[name]}"
-            for name, there in self.holds_for
-            if name in here and here[name] != there
+            f"{_KEYS[name]}: the plan is for {there[name]}, and here it is {here}"
+            for name, here in plan_facts(config, layers).items()
+            if there[name] != here
         ]
-
-
-def plan_facts(config: RunConfig, layers: Sequence[LayerDescription]) -> dict[str, str]:
-    """What a plan of this configuration depends on."""
-    return workload_facts(config, layers) | {"batch": str(config.training.global_batch_size)}
 
 
 def plan_file_of(config: RunConfig, layers: Sequence[LayerDescription], plan: Plan, machine: Machine) -> PlanFile:
@@ -121,26 +118,19 @@ def parse_plan_file(text: str) -> PlanFile:
     Raises:
         ValueError: if the text is no plan file, of another version, or damaged.
     """
+    body = FILE.read(text)
     try:
-        body = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"is no plan, or was cut off: {error}") from None
-    if not isinstance(body, dict) or "parallel" not in body or "format" not in body:
-        raise ValueError("is no plan; `pipemlp plan CONFIG` makes one")
-    if body["format"] != FORMAT:
-        raise ValueError(f"has format {body['format']}, and this version of pipemlp reads {FORMAT}; plan again")
-    try:
-        prediction = body["prediction"]
+        prediction, facts = body["prediction"], body["holds_for"]
         return PlanFile(
             parallel=ParallelConfig.model_validate(body["parallel"]),
             prediction=prediction_from_json(prediction),
             peak_bytes=tuple(map(float, prediction["peak_bytes"])),
             costs=costs_from_json(body["costs"]),
-            holds_for=tuple((str(name), str(value)) for name, value in body["holds_for"].items()),
+            holds_for=tuple((name, str(facts[name])) for name in _KEYS),
             device=str(body["device"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"a part is missing or of another type: {type(error).__name__}: {error}; plan again") from None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise ValueError("a part is missing, or is of another type; plan again") from None
 
 
 def costs_from_json(value: Mapping[str, Any]) -> Costs:
@@ -159,5 +149,6 @@ def prediction_from_json(value: Mapping[str, Any]) -> Prediction:
     return Prediction(
         is_measured=bool(value["is_measured"]),
         bubbles=tuple(map(float, value["bubbles"])),
+        counted_bytes=tuple(map(float, value["counted_bytes"])),
         **{name: float(value[name]) for name in names},
     )

@@ -23,7 +23,7 @@ PLAIN = Exchange()
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of one step, and what makes them up.
+    """Seconds of one step and what makes them up, and bytes.
 
     Args:
         is_measured: whether the costs are from a profile.
@@ -32,6 +32,7 @@ class Prediction:
         optimizer_seconds: of the optimizer, and of what ZeRO 1 gathers after it.
         other_seconds: the batch, the loss, the loop.
         bubbles: by stage, the idle share of the pipeline's time.
+        counted_bytes: by stage, what tensors hold at the peak.
     """
 
     is_measured: bool
@@ -40,6 +41,7 @@ class Prediction:
     optimizer_seconds: float
     other_seconds: float
     bubbles: tuple[float, ...]
+    counted_bytes: tuple[float, ...] = ()
 
     @property
     def step_seconds(self) -> float:

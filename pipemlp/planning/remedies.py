@@ -1,14 +1,19 @@
 """What to say where nothing fits: what is missing, item by item, and the nearest thing that would fit, by looking."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from pipemlp.planning.candidate import Candidate
-from pipemlp.planning.candidates import small_settings
+from pipemlp.planning.candidates import settings, small_settings
 from pipemlp.planning.laying import Laying
 from pipemlp.planning.machine import CostSource
 from pipemlp.planning.workload import Setting, Workload
 
-_MOST_DOUBLINGS = 10
+_MOST_TIMES = 32
+"""As many ranks are tried."""
+_MOST_WORK = 20_000
+"""Of one look for what holds least, in units of a clocked action."""
+_NUM_HALVINGS = 4
 
 
 @dataclass(frozen=True)
@@ -17,23 +22,26 @@ class Remedies:
 
     Args:
         nearest: what lacks least on as many ranks.
-        more_ranks: what fits on the fewest more ranks that were tried, doubling them; None if nothing did.
+        more_ranks: what fits on the fewest more ranks; None if nothing does.
+        most_ranks: that were tried.
     """
 
     nearest: Candidate
     more_ranks: Candidate | None
+    most_ranks: int
 
 
 def remedies(workload: Workload, num_ranks: int, source: CostSource, cap_bytes: float) -> Remedies:
     """What holds least, here and on more ranks."""
+    nearest = _nearest(workload, num_ranks, source, cap_bytes)
+    most = min(_MOST_TIMES * num_ranks, workload.num_trained_layers * workload.global_batch_rows)
     laying = Laying(workload, source, cap_bytes)
-    nearest = _smallest(laying, num_ranks)
-    assert nearest is not None  # the ranks have been checked
-    for doubling in range(1, _MOST_DOUBLINGS + 1):
-        more = _smallest(laying, num_ranks * 2**doubling, only_fitting=True)
+    for number in range(num_ranks + 1, most + 1):
+        hopeful = [each for each in small_settings(workload, number) if laying.outlook(each).peak_bytes <= cap_bytes]
+        more = _first_fitting(laying, hopeful)
         if more is not None:
-            return Remedies(nearest, more)
-    return Remedies(nearest, None)
+            return Remedies(nearest, more, number)
+    return Remedies(nearest, None, most)
 
 
 def problem_text(found: Remedies) -> str:
@@ -54,6 +62,8 @@ def problem_text(found: Remedies) -> str:
         text += (
             f". It would fit on {more.setting.num_ranks} ranks: {describe(more.setting)}, {_size(more.peak_bytes)} each"
         )
+    elif found.most_ranks > nearest.setting.num_ranks:
+        text += f". No number of ranks up to {found.most_ranks:,} was found on which it fits"
     ranks = "1 rank" if nearest.setting.num_ranks == 1 else f"{nearest.setting.num_ranks} ranks"
     return f"{text}. On {ranks}, {_size(nearest.peak_bytes)} each would do"
 
@@ -75,26 +85,44 @@ def describe(setting: Setting) -> str:
     return ", ".join(parts)
 
 
-def _smallest(laying: Laying, num_ranks: int, *, only_fitting: bool = False) -> Candidate | None:
-    """The way that holds least, or the first that fits: 1F1B with small micro-batches.
+def _nearest(workload: Workload, num_ranks: int, source: CostSource, cap_bytes: float) -> Candidate:
+    """What holds least: under the cap that is asked for, and then under caps between that and the least there could be.
 
-    Args:
-        laying: of the workload.
-        num_ranks: all of them are used.
-        only_fitting: whether to pass over what cannot fit.
+    A cap makes a difference: where the fastest cut does not keep it, another one is looked for that does.
     """
-    best: Candidate | None = None
-    for setting in small_settings(laying.workload, num_ranks):
-        if only_fitting and laying.outlook(setting).peak_bytes > laying.cap_bytes:
-            continue
-        candidate = laying.lay_out(setting)
-        if candidate.fits:
-            return candidate
-        if best is None or candidate.peak_bytes < best.peak_bytes:
-            best = candidate
-    return None if only_fitting else best
+    laying = Laying(workload, source, cap_bytes)
+    known = sorted(
+        (laying.outlook(setting).peak_bytes, number, setting)
+        for number, setting in enumerate(settings(workload, num_ranks))
+    )
+    best = min((laying.lay_out(setting) for setting in small_settings(workload, num_ranks)), key=_peak_bytes)
+    begun = laying.work
+    for bound, _, setting in known:
+        if bound >= best.peak_bytes or laying.work > begun + _MOST_WORK:
+            break
+        best = min(best, laying.lay_out(setting), key=_peak_bytes)
+    least = known[0][0]
+    for _ in range(_NUM_HALVINGS):
+        cap = (least + best.peak_bytes) / 2
+        found = _first_fitting(Laying(workload, source, cap), [setting for bound, _, setting in known if bound <= cap])
+        least, best = (cap, best) if found is None else (least, found)
+    return replace(best, cap_bytes=cap_bytes)
+
+
+def _first_fitting(laying: Laying, tried: Iterable[Setting]) -> Candidate | None:
+    """The first that fits, as far as the work goes."""
+    begun = laying.work
+    laid_out = (laying.lay_out(setting) for setting in tried if laying.work <= begun + _MOST_WORK)
+    return next((candidate for candidate in laid_out if candidate.fits), None)
+
+
+def _peak_bytes(candidate: Candidate) -> int:
+    return candidate.peak_bytes
 
 
 def _size(num_bytes: float) -> str:
-    unit, name = (2**30, "GiB") if num_bytes >= 2**30 else (2**20, "MiB")
-    return f"{num_bytes / unit:.3g} {name}" if num_bytes >= 2**20 else f"{num_bytes / 1024:.3g} KiB"
+    for unit in ("bytes", "KiB", "MiB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.3g} GiB"

@@ -8,6 +8,7 @@ One entry for each stage, cut uniformly, is the way to tell DeepSpeed where to c
 its own run only.
 """
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -29,7 +30,7 @@ class Run(nn.Module):
     """Layers one after the other, as one entry of a `PipelineModule`.
 
     Args:
-        layers: modules, or specs that `build()` one, such as DeepSpeed's `LayerSpec`.
+        layers: modules, specs that `build()` one, such as DeepSpeed's `LayerSpec`, or functions of a tensor.
     """
 
     def __init__(self, layers: Sequence[Any]) -> None:
@@ -41,6 +42,18 @@ class Run(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x
+
+
+class _Function(nn.Module):
+    """A layer without parameters, such as `torch.relu`."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        """Its result."""
+        return self.function(x)
 
 
 class _Measured(NamedTuple):
@@ -60,11 +73,13 @@ def profiled_boundaries(
 ) -> tuple[int, ...]:
     """Where to cut so that the slowest stage is as fast as possible; provably the best contiguous cut.
 
-    Every layer is built, run forwards and backwards a few times, and let go, one after the other: the model is never in
-    memory as a whole. Run it once, in one process, and give all ranks its result.
+    Every layer is built, or copied, run forwards and backwards a few times, and let go, one after the other: no second
+    model is in memory as a whole, yours stays as it is, and random numbers go on as if nothing had been run. Run it
+    once, in one process, and give all ranks its result.
 
     Args:
-        layers: of the pipeline: modules, or specs that `build()` one; each takes what the one before returns.
+        layers: of the pipeline: modules, specs that `build()` one, or functions; each takes what the one before
+            returns.
         num_stages: of the pipeline.
         example: one micro-batch as the first layer takes it, a tensor or a tuple of tensors.
         memory_cap_bytes: for parameters, gradients and Adam's state of a stage (16 bytes per parameter).
@@ -77,11 +92,12 @@ def profiled_boundaries(
     Raises:
         ValueError: if there are fewer layers with parameters than stages, or no cut keeps the cap.
     """
-    measured, x = [], tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, example)
-    for layer in layers:
-        module = _built(layer).to(device)
-        found, x = _measure(module, x)
-        measured.append(found)
+    measured, place = [], torch.device(device)
+    x = tree_map(lambda leaf: leaf.to(place) if isinstance(leaf, Tensor) else leaf, example)
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if place.type == "cuda" else []):
+        for layer in layers:
+            found, x = _measure(copy.deepcopy(_built(layer)).to(place), x)
+            measured.append(found)
     zeros = (0.0,) * len(measured)
     sent = tuple(each.sent_bytes for each in measured[:-1])
     costs = LayerCosts(
@@ -103,7 +119,9 @@ def profiled_boundaries(
 
 
 def _built(layer: Any) -> nn.Module:
-    return layer if isinstance(layer, nn.Module) else layer.build()
+    if isinstance(layer, nn.Module):
+        return layer
+    return layer.build() if hasattr(layer, "build") else _Function(layer)
 
 
 def _measure(module: nn.Module, x: Any) -> tuple[_Measured, Any]:
@@ -114,7 +132,8 @@ def _measure(module: nn.Module, x: Any) -> tuple[_Measured, Any]:
         started = _now(entering)
         result = module(entering)
         ends = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad]
-        torch.autograd.backward(ends, [torch.ones_like(end) for end in ends])
+        if ends:
+            torch.autograd.backward(ends, [torch.ones_like(end) for end in ends])
         seconds.append(_now(result) - started)
         module.zero_grad(set_to_none=True)
     leaving = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
@@ -124,10 +143,10 @@ def _measure(module: nn.Module, x: Any) -> tuple[_Measured, Any]:
 
 
 def _fresh(leaf: Any) -> Any:
-    """A leaf of a new graph, as a received tensor is."""
+    """Of a new graph, as a received tensor is; a copy, which a layer may change in place."""
     if not isinstance(leaf, Tensor):
         return leaf
-    return leaf.detach().requires_grad_(leaf.is_floating_point())
+    return leaf.detach().requires_grad_(leaf.is_floating_point()).clone()
 
 
 def _now(tree: Any) -> float:

@@ -1,7 +1,5 @@
 """The profile file: a profile as JSON, with what it holds for and a checksum; read back only where it belongs."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +8,9 @@ from typing import Any
 from pipemlp.config.errors import ConfigError
 from pipemlp.planning.machine import Curve, Machine, Network, PatternTimes
 from pipemlp.planning.profile import Measurement, Profile
+from pipemlp.planning.sealed import Sealed
 
-FORMAT = 1
-"""Version of the file; raised when its meaning changes."""
-CHECKSUM = "checksum"
+FILE = Sealed("profile", format=1, key="facts")
 
 
 def write_profile(path: Path, profile: Profile) -> None:
@@ -22,14 +19,14 @@ def write_profile(path: Path, profile: Profile) -> None:
     Raises:
         ConfigError: if it cannot be written.
     """
-    body = {"format": FORMAT, "facts": dict(profile.facts)} | {
+    body = {
+        "facts": dict(profile.facts),
         "machine": asdict(profile.machine),
         "kinds": [[asdict(measurement) for measurement in kind] for kind in profile.kinds],
         "kind_of_layer": list(profile.kind_of_layer),
     }
-    text = json.dumps(body | {CHECKSUM: _checksum(body)}, indent=1)
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(FILE.text(body), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -41,23 +38,13 @@ def read_profile(path: Path) -> Profile:
         ConfigError: if it is none, or damaged.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        return _profile(FILE.read(path.read_text(encoding="utf-8", errors="replace")))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; `pipemlp profile CONFIG --output {path}` makes it") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # what is no UTF-8 is no JSON either
-        raise ConfigError(f"{path}: is no profile, or was cut off: {error}; profile again") from error
-    if not isinstance(body, dict) or not {"format", "facts", CHECKSUM} <= set(body):
-        raise ConfigError(f"{path}: is no profile; `pipemlp profile CONFIG` makes one")
-    if body["format"] != FORMAT:
-        raise ConfigError(
-            f"{path}: has format {body['format']}, and this version of pipemlp reads {FORMAT}; profile again"
-        )
-    checksum = body.pop(CHECKSUM)
-    if checksum != _checksum(body):
-        raise ConfigError(f"{path}: was changed after it was written (its checksum does not fit); profile again")
-    return _profile(body)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def check_facts(path: Path, profile: Profile, expected: Mapping[str, str]) -> None:
@@ -79,10 +66,6 @@ def check_facts(path: Path, profile: Profile, expected: Mapping[str, str]) -> No
     ]
     if differences:
         raise ConfigError(f"{path}: is a profile of something else: {'; '.join(differences)}; profile again")
-
-
-def _checksum(body: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _profile(body: Mapping[str, Any]) -> Profile:

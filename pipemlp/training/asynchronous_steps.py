@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch.distributed as dist
+
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.private.store import default_store
 from pipemlp.planning.budget import Budget
@@ -43,7 +45,9 @@ class AsynchronousSteps:
 
     def __post_init__(self) -> None:
         place = self.pipeline.place
-        self._turns = Turns(default_store(), self.pipeline.pipe_group, place.replica)
+        store = default_store()
+        run = store.add(f"pipemlp/trainings of rank {dist.get_rank()}", 1)  # the same on all ranks
+        self._turns = Turns(store, self.pipeline.pipe_group, place.replica, run)
         self._shown = 0
         self._seconds = 0.0
 

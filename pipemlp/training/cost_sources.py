@@ -44,10 +44,14 @@ def profile_costs(
         ConfigError: if the file is no profile, or one of something else, with what differs.
     """
     profile = read_profile(path)
-    found = dict(profile.facts)
+    measured = dict(profile.facts).get("device", "an unknown device")
+    if device is not None and device.lower() != measured.lower():
+        raise ConfigError(
+            f"--device {device} and --profile {path}, which is of {measured}, contradict each other: leave one out"
+        )
     expected = workload_facts(config, layers) | version_facts()
-    if device is None or device.lower() != found.get("device", "").lower():
-        expected["device"] = local_device(config) if device is None else device
+    if device is None:
+        expected["device"] = local_device(config)
     check_facts(path, profile, expected)
     return profile
 
@@ -114,27 +118,33 @@ def choose_source(
     if profile is None and device is None and usual.is_file():
         profile = usual
     if profile is not None:
-        found = profile_costs(profile, config, layers, device)
-        sure = f", whose repetitions differed by {found.spread:.0%}" if found.spread > NOTEWORTHY_SPREAD else ""
-        return Chosen(found, f"measured: {profile}{sure}")
-    workload = workload_of(config, layers)
+        return _measured(profile, config, layers, device)
     if device is None:
-        own = local_data_sheet(config)
-        return Chosen(AnalyticCosts(workload, own), f"no profile and no --device given: {own.name}'s data sheet")
+        return _by_own_sheet(config, layers, "no profile and no --device given")
     try:
-        return Chosen(AnalyticCosts(workload, device_of(device)), f"{device}'s data sheet")
+        return Chosen(AnalyticCosts(workload_of(config, layers), device_of(device)), f"{device}'s data sheet")
     except ValueError as error:
         raise ConfigError(f"device: {error}") from error
 
 
-def usual_costs(config: RunConfig, layers: tuple[LayerDescription, ...]) -> tuple[CostSource, str]:
-    """The usual profile if it is there and belongs here, else the data sheet; and how to say it."""
+def usual_source(config: RunConfig, layers: tuple[LayerDescription, ...]) -> Chosen:
+    """The usual profile if it is there and belongs here, else the data sheet, with the reason."""
     path = usual_profile(config)
     reason = f"`pipemlp profile` measures it into {path}"
     if path.is_file():
         try:
-            return profile_costs(path, config, layers), f"by the profile {path}"
+            return _measured(path, config, layers)
         except ConfigError as error:
-            reason = f"not by a profile: {error}"
+            reason = f"not measured: {error}"
+    return _by_own_sheet(config, layers, reason)
+
+
+def _measured(path: Path, config: RunConfig, layers: tuple[LayerDescription, ...], device: str | None = None) -> Chosen:
+    found = profile_costs(path, config, layers, device)
+    sure = f", whose repetitions differed by {found.spread:.0%}" if found.spread > NOTEWORTHY_SPREAD else ""
+    return Chosen(found, f"measured: {path}{sure}")
+
+
+def _by_own_sheet(config: RunConfig, layers: tuple[LayerDescription, ...], reason: str) -> Chosen:
     sheet = local_data_sheet(config)
-    return AnalyticCosts(workload_of(config, layers), sheet), f"by the data sheet of {sheet.name}; {reason}"
+    return Chosen(AnalyticCosts(workload_of(config, layers), sheet), f"{sheet.name}'s data sheet; {reason}")

@@ -10,7 +10,7 @@ from pipemlp.launching.command import local_command, plugin_arguments, printable
 from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import own_port
 from pipemlp.launching.supervise import run_launcher
-from pipemlp.training.auto_plan import num_devices
+from pipemlp.training.planning import planning_inputs
 from pipemlp.training.relay import shown_output
 from pipemlp.training.report import grid_text
 from pipemlp.training.run_directory import CONFIG_FILE, PLAN_FILE, RUN_DIR_VARIABLE
@@ -76,7 +76,7 @@ def launch_command(
 ) -> str:
     """The command that starts the same processes by hand."""
     if plan_path is None and config.parallel == "auto":
-        num_ranks = num_devices(config)
+        num_ranks = planning_inputs(config).num_ranks
     else:
         parallel = config.chosen_parallel if plan_path is None else read_plan_file(plan_path).parallel
         num_ranks = parallel.stages * parallel.data_parallel

@@ -16,7 +16,7 @@ from pipemlp.planning.remedies import problem_text, remedies
 from pipemlp.planning.search import search
 from pipemlp.planning.workload import workload_of
 from pipemlp.training.answer import Answer
-from pipemlp.training.cost_sources import Placed, choose_source
+from pipemlp.training.cost_sources import Chosen, Placed, choose_source
 from pipemlp.training.planning import PlanningInputs, planning_inputs
 from pipemlp.training.plugins import load_plugins
 from pipemlp.training.simulating import without_collector
@@ -32,7 +32,7 @@ class Question:
     """What is asked; None where nothing is said.
 
     Args:
-        ranks: all of them are to be used; else as many as the configuration has.
+        ranks: all of them are to be used; else as many as the configuration runs on.
         device: of the table; or with a profile, the device that it was measured on, if that is another machine's.
         memory: bytes of a rank; else the device's.
         nodes: that share the ranks evenly.
@@ -94,22 +94,32 @@ def plan(
     return answer(planning_inputs(config if isinstance(config, RunConfig) else load_config(config)), question)
 
 
-def answer(inputs: PlanningInputs, question: Question, progress: Progress = lambda share, what: None) -> Answer:
+def answer(
+    inputs: PlanningInputs,
+    question: Question,
+    progress: Progress = lambda share, what: None,
+    chosen: Chosen | None = None,
+) -> Answer:
     """The search and the decision.
+
+    Args:
+        inputs: what is planned.
+        question: what is asked.
+        progress: told what is done.
+        chosen: the source of the costs, if the question does not say it.
 
     Raises:
         ConfigError: for ranks or nodes that cannot be, a profile of something else, a memory into which nothing fits.
     """
     config, workload = inputs.config, workload_of(inputs.config, inputs.layers)
-    parallel = config.chosen_parallel
-    num_ranks = parallel.stages * parallel.data_parallel if question.ranks is None else question.ranks
+    num_ranks = inputs.num_ranks if question.ranks is None else question.ranks
     try:
         check_ranks(workload, num_ranks)
     except ValueError as error:
         raise ConfigError(f"ranks: {error}") from error
     if question.nodes and num_ranks % question.nodes:
         raise ConfigError(_nodes_problem(num_ranks, question.nodes))
-    chosen = choose_source(config, inputs.layers, question.profile, question.device)
+    chosen = chosen or choose_source(config, inputs.layers, question.profile, question.device)
     source = Placed(chosen.source, num_ranks // question.nodes) if question.nodes else chosen.source
     cap_bytes = source.machine.memory_bytes if question.memory is None else question.memory
     with without_collector():

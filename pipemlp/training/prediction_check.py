@@ -133,8 +133,8 @@ class PredictionCheck:
         for rank, peak in enumerate(peaks):
             stage = rank // plan.num_replicas
             measured = median(own[rank] for own in self._bubbles) if self._bubbles else None
-            predicted = float(plan.memory[stage].counted_bytes)
-            ranks.append(RankReport(rank, plan.prediction.bubbles[stage], measured, predicted, peak))
+            predicted = plan.prediction.bubbles[stage], plan.prediction.counted_bytes[stage]
+            ranks.append(RankReport(rank, predicted[0], measured, predicted[1], peak))
         return PredictionReport(
             is_measured=plan.prediction.is_measured,
             predicted_seconds=plan.prediction.step_seconds,

@@ -23,7 +23,7 @@ from pipemlp.planning.resolve import resolve
 from pipemlp.schedule.schedule import Schedule
 from pipemlp.schedule.torch_csv import read_csv
 from pipemlp.training.auto_plan import plan_automatically
-from pipemlp.training.cost_sources import on_gpu, usual_costs
+from pipemlp.training.cost_sources import local_data_sheet, local_device, on_gpu, usual_source
 
 Progress = Callable[[str, float], None]
 
@@ -73,7 +73,7 @@ def prepare_run(
     if config.parallel == "auto" and planned is None:
         planned, planning_notes = plan_automatically(config, num_ranks)
     if planned is not None:
-        config = config.model_copy(update={"parallel": planned.parallel})
+        config = config.with_parallel(planned.parallel, planned.file)
     problems = list(batch_problems(config))
     if problems:
         raise problems_error(config, problems)
@@ -107,11 +107,21 @@ def _known(
 ) -> tuple[Known, tuple[str, ...]]:
     """What the plan is made with, and what the user should know of it."""
     if planned is not None:
-        return Known(costs=planned.costs, runs_on_gpu=on_gpu(config)), ()
+        return Known(costs=planned.costs, runs_on_gpu=on_gpu(config)), _device_note(config, planned)
     if config.chosen_parallel.partition != "balanced":
         return Known(schedule=own, runs_on_gpu=on_gpu(config)), ()
-    source, how = usual_costs(config, layers)
-    return Known(schedule=own, source=source), (f"parallel.partition: balanced {how}",)
+    chosen = usual_source(config, layers)
+    return Known(schedule=own, source=chosen.source), (f"parallel.partition: balanced; {chosen.origin}",)
+
+
+def _device_note(config: RunConfig, planned: PlanFile) -> tuple[str, ...]:
+    here = local_device(config)
+    if planned.device in (here, local_data_sheet(config).name):
+        return ()
+    return (
+        f"warning: --plan: the plan is for {planned.device}, and this is {here}; its times are those of the other, and "
+        "another plan may be faster here",
+    )
 
 
 def _with_cut(config: RunConfig, plan: Plan) -> RunConfig:

@@ -10,19 +10,20 @@ from pipemlp.config.paths import with_absolute_paths
 from pipemlp.config.root import RunConfig
 from pipemlp.config.writing import write_config
 from pipemlp.launching.command import local_command, plugin_arguments, visible_devices
-from pipemlp.launching.devices import device_of_run, num_gpus
+from pipemlp.launching.devices import device_of_run, num_cores, num_gpus
 from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import own_port
 from pipemlp.launching.processes import check_processes
 from pipemlp.launching.supervise import run_launcher
-from pipemlp.training.auto_plan import num_devices
 from pipemlp.training.cost_sources import profile_costs, usual_profile
-from pipemlp.training.planning import planning_inputs
+from pipemlp.training.planning import num_devices, planning_inputs
 from pipemlp.training.relay import shown_output
 from pipemlp.training.run_directory import RUN_DIR_VARIABLE, run_name
 
 OWN_BUG = 1
 SECONDS_BEFORE_PLAN = 20.0
+MOST_PER_CORE = 4
+"""Ranks that measure."""
 
 
 def launch_profile(
@@ -45,6 +46,8 @@ def launch_profile(
     device = device_of_run(config.run.device)
     num_ranks = ranks or num_profile_ranks(config)
     check_processes(num_ranks, num_gpus(), device)
+    if device == "cpu" and num_ranks > (most := MOST_PER_CORE * num_cores()):
+        raise ConfigError(f"ranks: {num_ranks} on {num_cores()} cores would measure how they wait; at most {most}")
     devices = visible_devices(num_ranks) if device == "cuda" else None
     port = own_port()
     arguments = ["--output", str(output.absolute()), "--seconds", f"{seconds:g}", *plugin_arguments(plugins)]
@@ -71,6 +74,8 @@ def num_profile_ranks(config: RunConfig) -> int:
 def profile_first(config: RunConfig, plugins: Sequence[str] = ()) -> None:
     """Before `parallel: auto` plans: measure, unless a profile is there that belongs to the configuration.
 
+    One that does not belong is replaced; the reason is printed.
+
     Raises:
         UserError: for everything that can be known before the processes start, or if they fail.
     """
@@ -78,8 +83,9 @@ def profile_first(config: RunConfig, plugins: Sequence[str] = ()) -> None:
     inputs = planning_inputs(config)
     try:
         profile_costs(path, inputs.config, inputs.layers)
-    except ConfigError:
-        print(f"parallel: auto: profiling for about {SECONDS_BEFORE_PLAN:.0f} s, into {path}", flush=True)
+    except ConfigError as unfit:
+        reason = f"{unfit}; " if path.exists() else ""
+        print(f"parallel: auto: {reason}profiling for about {SECONDS_BEFORE_PLAN:.0f} s, into {path}", flush=True)
         exit_code = launch_profile(config, path, SECONDS_BEFORE_PLAN, plugins)
         if exit_code:
             error = UserError(f"{path}: the profile failed")

@@ -9,7 +9,7 @@ from pipemlp.planning.plan import Plan
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.sizes import compact_size
 
-_HEADS = {
+MEMORY_HEADS = {
     "parameter": "weights",
     "gradient": "grads",
     "optimizer": "optim.",
@@ -20,7 +20,7 @@ _HEADS = {
     "margin": "margin",
     "exchange": "exch.",
 }
-"""The heads of the table's columns, by the items of `MemoryEstimate`."""
+"""The heads of columns, here and in the report of `plan`, by the items of `MemoryEstimate`."""
 
 
 def as_json(preparation: Preparation) -> dict[str, object]:
@@ -95,8 +95,8 @@ def _table(preparation: Preparation) -> Table:
         title=f"{len(preparation.layers)} layers, {sum(plan.num_parameters):,} parameters; memory per rank (G = GiB)",
         title_justify="left",
     )
-    shown = [item for item in _HEADS if any(memory.items()[item] for memory in plan.memory)]
-    for name in ("stage", "layers", "parameters", *(_HEADS[item] for item in shown), "total"):
+    shown = [item for item in MEMORY_HEADS if any(memory.items()[item] for memory in plan.memory)]
+    for name in ("stage", "layers", "parameters", *(MEMORY_HEADS[item] for item in shown), "total"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage, memory in enumerate(plan.memory):
         held = " ".join(f"{start}..{stop - 1}" for start, stop in plan.layer_ranges(stage))

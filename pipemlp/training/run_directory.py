@@ -82,8 +82,10 @@ def write_start(run_dir: Path, config: RunConfig, plan: Plan, planned: PlanFile 
     write_config(
         config.model_copy(update={"run": config.run.model_copy(update={"dir": "auto"})}), run_dir / CONFIG_FILE
     )
-    kept = {} if planned is None else planned.to_json()
-    _write_json(run_dir / PLAN_FILE, plan.to_json() | kept)
+    if planned is None:
+        _write_json(run_dir / PLAN_FILE, plan.to_json())
+    else:
+        (run_dir / PLAN_FILE).write_text(planned.to_text(plan.to_json()), encoding="utf-8")
     _write_json(run_dir / "environment.json", environment(config))
     write_status(run_dir, "running", fresh=True)
 

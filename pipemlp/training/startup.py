@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipemlp.config.errors import ConfigError
 from pipemlp.config.loading import load_config
+from pipemlp.config.origin import parse_key
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.devices import device_of_run, num_cores, num_gpus
 from pipemlp.launching.environment import WorkerEnvironment
@@ -56,7 +57,8 @@ def prepare_first_worker(
     planned = read_plan_file(plan_path) if plan_path is not None else None
     config = load_config(config_path, overrides)
     preparation = prepare_run(config, planned=planned, num_ranks=environment.world_size)
-    check_world_size(environment.world_size, preparation.plan.num_stages, preparation.plan.num_replicas)
+    plan = preparation.plan
+    check_world_size(environment.world_size, plan.num_stages, plan.num_replicas, plan_path)
     preparation = resolve_machine(preparation, environment.local_world_size)
     return preparation, begin(preparation) if given is None else Path(given)
 
@@ -68,8 +70,24 @@ def check_other_worker(
     config = load_config(config_path, overrides)
     if plan_path is not None or config.parallel != "auto":  # a plan fits as many processes as there are
         parallel = config.chosen_parallel if plan_path is None else read_plan_file(plan_path).parallel
-        check_world_size(environment.world_size, parallel.stages, parallel.data_parallel)
+        check_world_size(environment.world_size, parallel.stages, parallel.data_parallel, plan_path)
     return config
+
+
+def check_overrides(overrides: Sequence[str], plan_path: Path | None) -> None:
+    """Refuse what would have no effect beside a plan.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    idle = [override for override in overrides if decides_parallel(override)]
+    if plan_path is not None and idle:
+        raise ConfigError(f"--plan: {plan_path}: the plan decides parallel; leave out {' '.join(idle)}, or the plan")
+
+
+def decides_parallel(override: str) -> bool:
+    """Whether it is of the section that a plan replaces."""
+    return parse_key(override.partition("=")[0])[:1] == ("parallel",)
 
 
 def read_plan_file(path: Path) -> PlanFile:
@@ -79,7 +97,7 @@ def read_plan_file(path: Path) -> PlanFile:
         ConfigError: if it cannot be read, or is none.
     """
     try:
-        return parse_plan_file(path.read_text(encoding="utf-8"))
+        return replace(parse_plan_file(path.read_text(encoding="utf-8", errors="replace")), file=str(path))
     except FileNotFoundError as error:
         raise ConfigError(f"--plan: {path}: no such file; `pipemlp plan CONFIG --output {path}` makes it") from error
     except OSError as error:

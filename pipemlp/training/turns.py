@@ -19,14 +19,16 @@ class Turns:
         store: that all ranks share.
         pipe: the stages of this replica; None for a single one.
         first_rank: the global rank of this replica's first stage, which asks for the others.
+        run: the number of the training among those that share the store.
     """
 
-    def __init__(self, store: dist.Store, pipe: dist.ProcessGroup | None, first_rank: int) -> None:
+    def __init__(self, store: dist.Store, pipe: dist.ProcessGroup | None, first_rank: int, run: int = 0) -> None:
         self._store, self._pipe, self._first_rank = store, pipe, first_rank
+        self._run = run
 
     def between(self, start: int, stop: int) -> Iterator[int]:
         """This replica's slices of start..stop - 1, as they come; all replicas together take each once."""
-        while (slice_index := start + self._next(f"pipemlp/slices from {start}")) < stop:
+        while (slice_index := start + self._next(f"pipemlp/run {self._run}, slices from {start}")) < stop:
             yield slice_index
 
     def _next(self, key: str) -> int:

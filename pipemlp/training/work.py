@@ -29,11 +29,18 @@ def work(
     config, prepared = life.prepared(prepare)
     with life.failing():
         device = choose_device(config)
+        choose_algorithm(config.gradients.pattern)
         from pipemlp.training.worker import run_worker
 
         timeout_seconds = config.fault.timeout_seconds
         run_worker(prepared, environment, device, timeout_seconds, life.terminal.file, life.learn_run_dir)
     os._exit(0)
+
+
+def choose_algorithm(pattern: str) -> None:
+    """Have NCCL sum by this pattern, if it is one of its own; it reads this once, before the ranks meet."""
+    if pattern in ("ring", "tree"):
+        os.environ.setdefault("NCCL_ALGO", f"allreduce:{pattern}")
 
 
 def check_own_port(environment: WorkerEnvironment) -> None:

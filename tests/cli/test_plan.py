@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ KEYS = {
     "zero_stage",
     "recompute",
     "boundaries",
+    "cut_distance",
     "step_seconds",
     "samples_per_second",
     "bubble_fraction",
@@ -54,8 +56,9 @@ def test_the_report(pipemlp, monkeypatch):
         "step time over memory per rank",
         "* the choice",
         "memory per rank (G = GiB)",
-        "optimizer",
+        "optim.",
         "ways considered",
+        "the cut: ",
         "one micro-batch by stage",
         "the fastest of every kind",
     ):
@@ -89,6 +92,13 @@ def test_the_numbers_as_json_and_the_plan_file(pipemlp):
     )
     assert list(parallel.partition) == first["boundaries"]
     assert kept.prediction.step_seconds == pytest.approx(first["step_seconds"])
+
+
+def test_what_runs_it_can_be_pasted(pipemlp):
+    answer = pipemlp("plan", PYRAMID, *WIDTHS, "model.hidden=[64, 64]", "parallel.stages=2", "--output", "my plan.json")
+    command = answer.out.splitlines()[-1].split("run it: ")[1]
+    wanted = ["pipemlp", "train", PYRAMID, *WIDTHS, "model.hidden=[64, 64]", "--plan", "my plan.json"]
+    assert shlex.split(command) == wanted  # without parallel.stages, which the plan decides
 
 
 def test_do_not_pipeline(pipemlp):
@@ -229,3 +239,26 @@ def test_it_needs_no_torch(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["device"] == "h200-141gb"
     assert (tmp_path / "large_8gpu.plan.json").is_file()
+
+
+def test_a_plan_decides_parallel(pipemlp):
+    answer = pipemlp("train", PYRAMID, "parallel.stages=3", "training.epochs=1", "--plan", "two.plan.json")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == (
+        "pipemlp: --plan: two.plan.json: the plan decides parallel; leave out parallel.stages=3, or the plan\n"
+    )
+
+
+def test_stages_that_are_left_out_are_counted(pipemlp):
+    deep = "model.hidden=[64" + ", 64" * 23 + "]", "training.global_batch_size=2", "optimizer=sgd"
+    answer = pipemlp("plan", PYRAMID, *WIDTHS, *deep, "--ranks", 25, "--device", "cpu", "--explain")
+    assert answer.code == 0, answer.err
+    assert [line.split()[:3] for line in answer.out.splitlines() if line.split()[:1] == ["..."]] == [
+        ["...", "9", "more"]
+    ] * 2
+
+
+def test_a_profile_on_far_too_many_ranks(pipemlp):
+    answer = pipemlp("profile", PYRAMID, *WIDTHS, "run.device=cpu", "--ranks", 5000)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("pipemlp: ranks: 5000 on ") and "; at most " in answer.err

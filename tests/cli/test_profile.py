@@ -57,7 +57,8 @@ def test_what_a_profile_holds(profiled):
     times = profile.times(wanted, 0)
     assert times.forward[0] == 0.0 and min(times.forward[1:]) > 0.0
     assert dict(profile.facts).keys() - {LEFT_OUT} == {
-        "device", "ranks", "threads", "torch", "deepspeed", "model", "loss", "precision", "optimizer"
+        "device", "ranks", "threads", "torch", "deepspeed", "model", "loss", "precision", "optimizer",
+        "clipping",
     }  # fmt: skip
 
 
@@ -76,6 +77,9 @@ def test_plan_and_train_by_it(folder):
     assert report["measured_seconds"] > 0
     assert report["error"] == pytest.approx(report["predicted_seconds"] / report["measured_seconds"] - 1)
     assert report["num_timed"] > 10 and report["is_measured"] is True
+    assert tuple(rank["predicted_peak_bytes"] for rank in report["ranks"]) == tuple(
+        kept.prediction.counted_bytes[rank["rank"] // kept.parallel.data_parallel] for rank in report["ranks"]
+    )
     for rank in report["ranks"]:
         assert rank["predicted_peak_bytes"] == pytest.approx(rank["measured_peak_bytes"], rel=0.05)
         assert 0 <= rank["measured_bubble"] < 1
@@ -87,7 +91,7 @@ def test_another_model_is_refused(folder):
     ended = Started([*PIPEMLP, "plan", PYRAMID, "--ranks", "2", "model.activation=gelu", "optimizer=sgd"], folder)
     assert ended.wait() == 2
     assert "is a profile of something else: model is 10 layers" in ended.err
-    assert "optimizer is adamw there and sgd here; profile again" in ended.err
+    assert "optimizer is adamw with weight decay there and sgd here; profile again" in ended.err
 
 
 def test_a_plan_of_another_config_is_refused(folder):

@@ -12,7 +12,7 @@ from pipemlp.gradients.compression.bf16 import Bf16
 from pipemlp.gradients.compression.blocks import BLOCK_VALUES
 from pipemlp.gradients.compression.codec import Piece
 from pipemlp.gradients.compression.float32 import Float32
-from pipemlp.gradients.compression.int8 import LARGEST, Int8
+from pipemlp.gradients.compression.int8 import LARGEST, SMALLEST_SCALE, Int8
 from pipemlp.gradients.compression.onebit import COLUMNS, FEWEST_ROWS, OneBit, Signs
 from pipemlp.gradients.compression.part_codec import part_codec
 from pipemlp.gradients.compression.sender import Sender
@@ -116,7 +116,7 @@ def test_int8_is_off_by_half_a_step_at_most(num_values, seed):
     for of_block, error_of_block in zip(values.split(BLOCK_VALUES), error.split(BLOCK_VALUES), strict=True):
         if len(of_block):
             step = of_block.abs().max() / LARGEST
-            assert error_of_block.max() <= step * (0.5 + 1e-4)
+            assert error_of_block.max() <= step * (0.5 + 1e-4) + 127 * SMALLEST_SCALE
 
 
 @given(sizes, seeds)
@@ -277,7 +277,7 @@ def test_what_was_sent_and_what_is_kept_is_all_there_was(name, seed, num_steps):
     gradients = [vector(size_for(name, 3000), seed + step) for step in range(num_steps)]
     total, sender = sent_over(CODECS[name], gradients, error_feedback=True)
     expected = sum(gradient.double() for gradient in gradients)
-    torch.testing.assert_close(total + sender.state()["residual"].double(), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(total + sender.state()["residual"].double(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["int8", "bf16", "topk", "onebit", "onebit, narrow"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from equality import Case, pipeline_trace, reference
 from equality_check import AMPLIFIED, SINGLE, bounds_of, check
-from update_bodies import gradients, local, local_in_one_process, steps, turns
+from update_bodies import gone_on, gradients, local, local_in_one_process, steps, turns
 
 GRIDS = [(1, 2), (2, 2), (1, 4), (1, 3)]
 ADDING = ["ring", "tree", "fully-connected"]
@@ -116,7 +116,7 @@ def asynchronous(stages, replicas, bound, **settings):
 def test_asynchronous_replicas_learn(stages, replicas, compression, run_on_ranks):
     told = run_on_ranks(stages * replicas, turns, asynchronous(stages, replicas, 2, compression=compression), 40)
     first, last = (sum(each.losses[place] for each in told) for place in (0, -1))
-    assert last < 0.9 * first
+    assert last < 0.7 * first
     for stage in range(stages):
         own = told[stage * replicas : (stage + 1) * replicas]
         assert all(torch.equal(v, own[0].judged[name]) for each in own for name, v in each.judged.items())
@@ -199,3 +199,21 @@ def test_bytes_are_those_that_are_sent(run_on_ranks):
 def test_a_loss_is_the_same_whatever_exchanges_it(run_on_ranks):
     traces = run_on_ranks(2, pipeline_trace, case(1, 2, pattern="ring"))
     assert traces[0].losses == traces[1].losses
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"compression": {"name": "powersgd", "warmup_steps": 1}},
+        {"pattern": "fully-connected", "compression": "onebit"},
+        {"pattern": "parameter-server"},
+        {"pattern": "parameter-server", "compression": {"name": "int8", "warmup_steps": 1}},
+        {"update": {"name": "local", "local_steps": 2, "outer_momentum": 0.9}, "compression": "bf16"},
+    ],
+    ids=str,
+)
+def test_a_state_is_what_it_takes_to_go_on(settings, run_on_ranks):
+    """Steps in one go, and steps, a new pipeline with what was kept, and more steps: the same bits."""
+    kept = case(1, 2, single=True, **settings)
+    for whole, resumed in run_on_ranks(2, gone_on, kept):
+        assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

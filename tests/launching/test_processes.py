@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from pipemlp.config.errors import ClusterError
@@ -42,6 +44,15 @@ def test_world_size(world_size, stages, data_parallel, message):
     with pytest.raises(ClusterError) as error:
         check_world_size(world_size, stages, data_parallel)
     assert str(error.value) == message
+
+
+def test_world_size_of_a_plan():
+    with pytest.raises(ClusterError) as error:
+        check_world_size(1, 2, 1, Path("two.plan.json"))
+    assert str(error.value) == (
+        "--plan: two.plan.json: parallel.stages 2 x parallel.data_parallel 1 = 2 processes, but 1 was started; "
+        "start 2, or plan again with --ranks 1"
+    )
 
 
 @pytest.mark.parametrize(

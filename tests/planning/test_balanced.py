@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from planning.brute_force import best_worth, every_cut, worth
 
+from pipemlp.planning import balanced as balanced_module
 from pipemlp.planning.balanced import balanced
 from pipemlp.planning.cut_problem import cut_problem
 from pipemlp.planning.layer_costs import LayerCosts
@@ -123,6 +124,24 @@ def test_the_narrow_search_and_the_lower_bound_are_on_either_side_of_the_best(nu
             seconds, _, held = worth(costs, found, num_stages, placement, in_flight)
             assert max(problem.loads(found)) * problem.unit == max(seconds) >= best[0]
             assert all(own <= cap for own, cap in zip(held, caps, strict=True))
+
+
+@pytest.mark.parametrize("placement", ["loop", "v"])
+@pytest.mark.parametrize("capped", [0, 1])
+def test_a_first_cut_keeps_the_cap_of_one_stage_beside_another_without(placement, capped):
+    caps = [ENDLESS, ENDLESS]
+    caps[capped] = 17.0
+    costs = replace(plain_costs([1, 1, 1, 9, 1, 1]), state_bytes=(4.0, 4.0, 4.0, 8.0, 8.0, 8.0))
+    options = {"trainable": [True] * 6, "memory_caps": caps}
+    problem = cut_problem(costs, 2, 2, placement, in_flight=None, **options)
+    cut = balanced_module._equal_runs(problem)
+    assert cut is not None and problem.peaks(cut)[capped] <= 17
+    assert problem.peaks(balanced(costs, 2, 2, placement, **options).boundaries)[capped] <= 17
+
+
+def test_times_near_the_smallest_float():
+    assert balanced(plain_costs([1e-310] * 4), 2, trainable=[True] * 4).boundaries == (0, 2, 4)
+    assert balanced(plain_costs([5e-324, 0.0]), 2, trainable=[True] * 2).boundaries == (0, 1, 2)
 
 
 @pytest.mark.parametrize(("placement", "num_virtual_stages"), [("loop", 1), ("loop", 2), ("v", 2)])

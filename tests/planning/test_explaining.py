@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from pipemlp.cli.plan_words import cut_text
 from pipemlp.config.model import ModelConfig
 from pipemlp.planning.analytic import AnalyticCosts
 from pipemlp.planning.candidate import Candidate, sent_bytes
@@ -131,3 +132,11 @@ def test_a_setting_in_words():
     assert describe(setting) == (
         "4 stages x 2 replicas, zb-v, 2 virtual stages each, 8 micro-batches, recompute every 3 layers, ZeRO 1"
     )
+
+
+def test_how_good_the_cut_is():
+    assert all(each.plan.distance is not None and each.plan.distance >= 0 for each in found().ranking)
+    one = laid_out(Setting(num_stages=2))
+    assert one.plan.distance == 0 and "no other has a faster" in cut_text(one)
+    assert "at most 1.23% slower" in cut_text(replace(one, plan=replace(one.plan, distance=0.0123)))
+    assert laid_out(Setting(num_stages=2, partition="uniform")).plan.distance is None

@@ -7,9 +7,11 @@ import torch
 from covering import pairwise
 from memory_bodies import Execution, held_by_executor, held_when_run_again, layers_of, watched_peak
 
+from pipemlp.config.gradients import GradientsConfig
 from pipemlp.config.training import Adam, AdamW, Sgd
 from pipemlp.planning.activation_peaks import activation_peaks
 from pipemlp.planning.costs import run_kept_bytes
+from pipemlp.planning.exchange import exchange_of
 from pipemlp.planning.memory import CONTEXT_BYTES, MemoryEstimate, estimate_memory
 from pipemlp.schedule.simulate import simulate
 
@@ -198,6 +200,7 @@ def total_estimates(case: Execution, optimizer: str, *, weight_decay: bool) -> l
             zero_stage=case.zero_stage,
             num_replicas=case.replicas,
             recompute=case.recompute,
+            exchange=exchange_of(case.gradients, layers),
         )
         for stage in range(case.stages)
     ]
@@ -288,3 +291,30 @@ def test_the_batch_counts_where_it_is_read():
     assert growth(layers[:2]) == num_rows * (48 * 4 + 2 * 8)
     assert growth(layers[1:3]) == 0
     assert growth(layers[2:]) == num_rows * (40 * 4 + 4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pattern": "ring"},
+        {"compression": "powersgd"},
+        {"pattern": "fully-connected", "compression": "int8"},
+        {"pattern": "parameter-server"},
+        {"pattern": "parameter-server", "compression": "topk"},
+        {"pattern": "parameter-server", "update": "asynchronous"},
+        {"update": {"name": "local", "local_steps": 2}},
+        {"update": {"name": "local", "local_steps": 2, "outer_momentum": 0.9}, "compression": "bf16"},
+    ],
+    ids=lambda settings: " ".join(
+        str(value.get("name") if isinstance(value, dict) else value) for value in settings.values()
+    ),
+)
+def test_what_an_exchange_keeps_is_counted(settings, run_on_ranks):
+    gradients = GradientsConfig.model_validate(settings)
+    execution = Execution(
+        {"hidden": {"width": 512, "depth": 4}}, "1f1b", 1, micro_batches=2, rows=16, replicas=2, gradients=gradients
+    )
+    held = run_on_ranks(2, watched_peak, execution, AdamW(), None)
+    (expected,) = total_estimates(execution, "adamw", weight_decay=True)
+    for each in held:
+        assert expected.total_bytes == pytest.approx(each, rel=0.05), expected

@@ -316,4 +316,11 @@ def test_what_is_missing_and_what_would_do():
         "On 2 ranks, ",
     ):
         assert part in text
-    assert remedies(of, 2, source, 1000.0).more_ranks is None
+    nothing = remedies(of, 2, source, 1.0)
+    assert nothing.more_ranks is None and nothing.most_ranks == 64
+    text = problem_text(nothing)
+    assert "nothing fits into 1 bytes per rank" in text and "No number of ranks up to 64 was found" in text
+    tight = remedies(of, 2, source, 0.99 * found.nearest.peak_bytes)  # what is nearest does not hang on the cap
+    assert tight.nearest.peak_bytes == pytest.approx(found.nearest.peak_bytes, rel=0.02)
+    some = remedies(of, 4, source, 0.5 * smallest).more_ranks
+    assert some is not None and some.setting.num_ranks == 10  # and not 16

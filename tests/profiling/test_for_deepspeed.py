@@ -6,7 +6,7 @@ from plain_pipeline_bodies import num_layers_held
 from torch import nn
 
 from pipemlp.profiling import for_deepspeed
-from pipemlp.profiling.for_deepspeed import profiled_boundaries
+from pipemlp.profiling.for_deepspeed import Run, profiled_boundaries
 
 
 class Slow(nn.Linear):
@@ -40,6 +40,27 @@ def test_specs_and_tuples():
     with pytest.raises(TypeError):  # a layer takes one value in a pipeline: the tuple
         profiled_boundaries(layers, 2, (torch.randn(4, 8), torch.randn(4, 8)))
     assert profiled_boundaries([spec(nn.Linear, 8, 8), spec(nn.Linear, 8, 2)], 2, torch.randn(4, 8)) == (0, 1, 2)
+
+
+def test_layers_in_place_and_functions():
+    layers = [nn.ReLU(inplace=True), nn.Linear(8, 8), torch.relu, nn.Linear(8, 8), lambda x: x.argmax(-1)]
+    example = torch.randn(4, 8)
+    before = example.clone()
+    boundaries = profiled_boundaries(layers, 2, example)
+    assert boundaries in ((0, 2, 5), (0, 3, 5)) and torch.equal(example, before)
+    assert Run(layers[:3])(example).shape == (4, 8)
+
+
+def test_the_model_and_random_numbers_stay_as_they_are():
+    layers = [nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(), spec(nn.Linear, 8, 2)]
+    layers[0].weight.grad = torch.ones(8, 8)
+    state = {name: value.clone() for name, value in nn.Sequential(*layers[:3]).state_dict().items()}
+    numbers = torch.random.get_rng_state()
+    profiled_boundaries(layers, 2, torch.ones(4, 8))
+    assert torch.equal(torch.random.get_rng_state(), numbers)
+    assert torch.equal(layers[0].weight.grad, torch.ones(8, 8))
+    for name, value in nn.Sequential(*layers[:3]).state_dict().items():
+        assert torch.equal(value, state[name]), name
 
 
 def test_a_cap():

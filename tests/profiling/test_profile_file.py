@@ -1,13 +1,16 @@
 """The profile file: what is written is read back, and nothing else is."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pipemlp.config.errors import ConfigError
+from pipemlp.config.root import RunConfig
 from pipemlp.planning.machine import Curve, Machine, Network
 from pipemlp.planning.profile import Measurement, Profile
 from pipemlp.profiling.profile_file import check_facts, read_profile, write_profile
+from pipemlp.training.cost_sources import profile_costs
 
 NETWORK = Network(Curve((1.0, 2.0), (0.1, 0.2)), Curve((3.0,), (0.3,)), turn_seconds=0.5)
 MACHINE = Machine("some GPU", True, 8e10, NETWORK, NETWORK, action_seconds=(1.0, 2.0, 3.0), ranks_per_node=8)
@@ -76,3 +79,13 @@ def test_of_another_model(file):
     with pytest.raises(ConfigError) as caught:
         check_facts(file, PROFILE, {"model": "other", "device": "cpu"})
     assert "model is m there and other here; device is unknown there and cpu here; profile again" in str(caught.value)
+
+
+def test_a_device_and_a_profile_of_another(file):
+    config = RunConfig.model_validate({"data": {"source": "wine"}, "model": {"hidden": [8]}})
+    write_profile(file, replace(PROFILE, facts=(("device", "NVIDIA H200"),)))
+    with pytest.raises(ConfigError) as caught:
+        profile_costs(file, config, (), "h100-80gb")
+    assert str(caught.value) == (
+        f"--device h100-80gb and --profile {file}, which is of NVIDIA H200, contradict each other: leave one out"
+    )

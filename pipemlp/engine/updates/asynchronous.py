@@ -18,7 +18,7 @@ from pipemlp.config.gradients import Asynchronous, GradientsConfig, NoCompressio
 from pipemlp.config.training import OptimizerConfig
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.updates.exchanging import by_bucket, in_buckets, shapes_of
+from pipemlp.engine.updates.exchanging import by_bucket, in_buckets, shapes_of, state_of
 from pipemlp.engine.updates.update import Update
 from pipemlp.gradients.asynchronous import AsynchronousServer, AsynchronousWorker
 from pipemlp.gradients.bucket import Bucket
@@ -80,12 +80,12 @@ class AsynchronousUpdate(Update):
         feedback = not isinstance(config.compression, NoCompression) and config.compression.error_feedback
         self._messages = [PushMessages(codec, own, num, error_feedback=feedback) for own in shapes]
         self._message_bytes = [sum(each.codecs[server].num_bytes for each in self._messages) for server in range(num)]
-        own = ParameterServer(
-            self._weights, flat.dtype, self._index, num, lambda values: build_optimizer(optimizer, values)
+        self._served = ParameterServer(
+            self._weights, flat.dtype, self._index, num, lambda values: build_optimizer(optimizer, values), "cpu"
         )
         value_type = self._weights[0].values.dtype
         self._server = AsynchronousServer(
-            own,
+            self._served,
             groups.requests,
             self._answers,
             self._message_bytes[self._index],
@@ -96,24 +96,35 @@ class AsynchronousUpdate(Update):
         num_values = [sum(each.codecs[server].num_values for each in self._messages) for server in range(num)]
         sizes = [size * value_type.itemsize for size in num_values]
         self.staleness = self._server.staleness
+        self._counted = 0
         self._refused: Counter[int] = Counter()
         self._version = 0
         self._worker = AsynchronousWorker(self._server, self._requests, self._answers, sizes, timeout_seconds)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is served here, and what the pushes left out; while all replicas are paused."""
+        return state_of([self._served], "server") | state_of(self._messages, "push")
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """See `Update`; the optimizer's tensors are made if there has been no step yet."""
+        own = {name.removeprefix("server.0."): value for name, value in state.items() if name.startswith("server.0.")}
+        self._served.load_state(own)
+        super().load_state(state)
+        self._served.write()
 
     @torch.no_grad()
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """Push this replica's gradient, pull the parameters."""
         sums.finish()
         self._clip()
-        before = self._bytes_sent()
         with self.meter.waiting(), self.meter.busy():
             pairs = zip(self._gradients, self._messages, strict=True)
             by_bucket = [messages.encode(bucket.values) for bucket, messages in pairs]
-            payloads = [torch.cat(own) for own in zip(*by_bucket, strict=True)]
+            payloads = [[piece.cpu() for piece in own] for own in zip(*by_bucket, strict=True)]
             pulled = self._worker.push(payloads, learning_rate / self._num_replicas)
         for server, message in enumerate(pulled):
             self._put(server, message)
-        self.meter.bytes_sent += self._bytes_sent() - before
+        self._count()
         self.meter.plain_bytes += sum(bucket.values.nbytes for bucket in self._gradients)
         self.meter.num_steps += 1
 
@@ -123,8 +134,11 @@ class AsynchronousUpdate(Update):
         pieces = zip(self._messages, payload.split(sizes), strict=True)
         return torch.cat([messages.decode(piece, self._index) for messages, piece in pieces])
 
-    def _bytes_sent(self) -> int:
-        return self._requests.bytes_sent + self._answers.bytes_sent
+    def _count(self) -> None:
+        """What was sent since the last time, by the server's thread too."""
+        total = self._requests.bytes_sent + self._answers.bytes_sent
+        self.meter.bytes_sent += total - self._counted
+        self._counted = total
 
     def _clip(self) -> None:
         """By the norm over all stages of this replica."""
@@ -153,13 +167,18 @@ class AsynchronousUpdate(Update):
         """What the servers have, once all replicas have paused."""
         self._worker.pause(self._message_bytes)
         dist.barrier()
+        self._count()
         self._server.write()
         way = FullyConnected(self._answers)
         for bucket in self._weights:
-            way.gather(bucket.values)
+            values = bucket.values.cpu()  # gloo, which the servers need, goes through the host's memory
+            way.gather(values)
+            if bucket.values.is_cuda:
+                bucket.values.copy_(values)
         versions = torch.full((self._num_replicas,), self._server.version)
         way.gather(versions)
         self._worker.versions = versions.tolist()
+        self._counted = self._requests.bytes_sent + self._answers.bytes_sent
         dist.barrier()
         yield
 

@@ -1,30 +1,45 @@
 """What several updates need: sums of buckets by our patterns, buckets of a flat vector, the learning rate."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from deepspeed.runtime.pipe.engine import PipelineEngine
 from torch import Tensor, nn
 
 from pipemlp.config.gradients import GradientsConfig
 from pipemlp.gradients.bucket import Bucket, bucketed
+from pipemlp.gradients.compression.compression import Compression
 from pipemlp.gradients.compression.making import make_compression
+from pipemlp.gradients.compression.sender import nested
 from pipemlp.gradients.exchange import ThreadedExchange
 from pipemlp.gradients.links import Links
 from pipemlp.gradients.meter import Meter
 from pipemlp.gradients.pattern import make_pattern
 
 
+class HasState(Protocol):
+    """Something with tensors that a checkpoint keeps."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Live tensors by name."""
+
+
 def pattern_exchange(
     config: GradientsConfig, buckets: Sequence[Bucket], links: Links, meter: Meter
-) -> ThreadedExchange:
-    """Sums of buckets by the pattern and compression of a configuration, by a thread."""
+) -> tuple[ThreadedExchange, list[Compression]]:
+    """Sums of buckets by the pattern and compression of a configuration, by a thread; and the compressions."""
     pattern = make_pattern(config.pattern, links)
     sums = [make_compression(config.compression, pattern, links, shapes_of(bucket)) for bucket in buckets]
 
     def exchange(index: int) -> None:
         sums[index].sum(buckets[index].views)
 
-    return ThreadedExchange(exchange, buckets, lambda: links.bytes_sent, meter)
+    return ThreadedExchange(exchange, buckets, lambda: links.bytes_sent, meter), sums
+
+
+def state_of(parts: Sequence[HasState], name: str) -> dict[str, Tensor]:
+    """The states of several, such as one for each bucket, under `name` and their number."""
+    return nested({f"{name}.{index}": part.state() for index, part in enumerate(parts)})
 
 
 def shapes_of(bucket: Bucket) -> list[tuple[int, ...]]:

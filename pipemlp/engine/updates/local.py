@@ -21,7 +21,7 @@ from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.private.build_engine import take_step
 from pipemlp.engine.private.gradient_home import hand_over
 from pipemlp.engine.private.master_weights import read_weights, write_weights
-from pipemlp.engine.updates.exchanging import in_buckets, pattern_exchange, set_learning_rate
+from pipemlp.engine.updates.exchanging import in_buckets, pattern_exchange, set_learning_rate, state_of
 from pipemlp.engine.updates.update import Update
 from pipemlp.gradients.links import Links
 from pipemlp.gradients.pattern import make_pattern
@@ -53,8 +53,15 @@ class LocalUpdate(Update):
         self._change = torch.empty_like(self._common)
         self._momentum = torch.zeros_like(self._common) if self._options.outer_momentum else None
         self._buckets = in_buckets(self._change, parameters)
-        self._exchange = pattern_exchange(config, self._buckets, links, self.meter)
-        self._since = 0
+        self._exchange, self._compressions = pattern_exchange(config, self._buckets, links, self.meter)
+        self._since = torch.zeros((), dtype=torch.int64)
+
+    def state(self) -> dict[str, Tensor]:
+        """The common weights, the outer momentum, steps since the last average, and the compressions."""
+        own = {"common": self._common, "since": self._since}
+        if self._momentum is not None:
+            own["momentum"] = self._momentum
+        return own | state_of(self._compressions, "compression")
 
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """This replica's own step; with all others the average, if it is time."""
@@ -67,7 +74,7 @@ class LocalUpdate(Update):
 
     @torch.no_grad()
     def _average(self) -> None:
-        self._since = 0
+        self._since.zero_()
         torch.sub(read_weights(self._engine, self._parameters), self._common, out=self._change)
         self._change.div_(self._num_replicas)
         for index in range(len(self._buckets)):

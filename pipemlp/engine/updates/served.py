@@ -16,7 +16,7 @@ from pipemlp.config.gradients import CompressionConfig
 from pipemlp.config.training import OptimizerConfig
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.updates.exchanging import by_bucket, shapes_of
+from pipemlp.engine.updates.exchanging import by_bucket, shapes_of, state_of
 from pipemlp.engine.updates.update import Update
 from pipemlp.gradients.bucket import Bucket, BucketExchange
 from pipemlp.gradients.exchange import ThreadedExchange
@@ -24,6 +24,7 @@ from pipemlp.gradients.fully_connected import FullyConnected
 from pipemlp.gradients.links import Links
 from pipemlp.gradients.parameter_server import ParameterServer, flattened
 from pipemlp.gradients.push import make_push
+from pipemlp.planning.sums import COMPRESSED_BUCKET_BYTES
 
 
 class ServedUpdate(Update):
@@ -50,13 +51,15 @@ class ServedUpdate(Update):
         self._links = Links(group)
         self._way = FullyConnected(self._links)
         super().__init__()
+        if compression.name != "none":
+            self.bucket_bytes = COMPRESSED_BUCKET_BYTES
         self.exchange_of = self._exchange_of
         self._own: dict[int, Tensor] = {}
 
     def _exchange_of(self, buckets: Sequence[Bucket]) -> BucketExchange:
         index, num_servers = self._links.rank, self._links.num_replicas
         self._weights = flattened(by_bucket(self._parameters, buckets))
-        self._server = ParameterServer(
+        self._served = ParameterServer(
             self._weights,
             buckets[0].values.dtype,
             index,
@@ -71,6 +74,17 @@ class ServedUpdate(Update):
         self._pushes = pushes
         return ThreadedExchange(push, buckets, lambda: self._links.bytes_sent, self.meter)
 
+    def state(self) -> dict[str, Tensor]:
+        """What is served here, and what the pushes left out."""
+        return state_of([self._served], "server") | state_of(self._pushes, "push")
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """See `Update`; the optimizer's tensors are made if there has been no step yet."""
+        own = {name.removeprefix("server.0."): value for name, value in state.items() if name.startswith("server.0.")}
+        self._served.load_state(own)
+        super().load_state(state)
+        self._served.write()
+
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """Wait for the pushes, update, pull.
 
@@ -80,8 +94,8 @@ class ServedUpdate(Update):
         sums.finish()
         gradient = torch.cat([self._own[index] for index in sorted(self._own)])
         scale = self._checked(gradient)
-        self._server.update(gradient.mul_(scale) if scale < 1 else gradient, learning_rate)
-        self._server.write()
+        self._served.update(gradient.mul_(scale) if scale < 1 else gradient, learning_rate)
+        self._served.write()
         before = self._links.bytes_sent
         with self.meter.waiting(), self.meter.busy():
             for bucket in self._weights:

@@ -4,16 +4,19 @@ from collections.abc import Sequence
 
 import torch.distributed as dist
 from deepspeed.runtime.pipe.engine import PipelineEngine
+from torch import Tensor
 
 from pipemlp.config.gradients import GradientsConfig
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.private.build_engine import take_step
 from pipemlp.engine.private.gradient_home import hand_over
-from pipemlp.engine.updates.exchanging import pattern_exchange, set_learning_rate
+from pipemlp.engine.updates.exchanging import pattern_exchange, set_learning_rate, state_of
 from pipemlp.engine.updates.update import Update
 from pipemlp.gradients.bucket import Bucket, BucketExchange
+from pipemlp.gradients.compression.compression import Compression
 from pipemlp.gradients.exchange import BackendExchange
 from pipemlp.gradients.links import Links
+from pipemlp.planning.sums import COMPRESSED_BUCKET_BYTES
 
 
 class SynchronousUpdate(Update):
@@ -28,6 +31,9 @@ class SynchronousUpdate(Update):
     def __init__(self, engine: PipelineEngine, config: GradientsConfig, group: dist.ProcessGroup | None) -> None:
         self._engine, self._config, self._group = engine, config, group
         super().__init__()
+        self._compressions: list[Compression] = []
+        if config.compression.name != "none":
+            self.bucket_bytes = COMPRESSED_BUCKET_BYTES
         if group is not None:
             self.exchange_of = self._exchange_of
 
@@ -35,7 +41,12 @@ class SynchronousUpdate(Update):
         assert self._group is not None
         if is_plain(self._config):
             return BackendExchange(buckets, self._group, self.meter)
-        return pattern_exchange(self._config, buckets, Links(self._group), self.meter)
+        exchange, self._compressions = pattern_exchange(self._config, buckets, Links(self._group), self.meter)
+        return exchange
+
+    def state(self) -> dict[str, Tensor]:
+        """Of the compressions."""
+        return state_of(self._compressions, "compression")
 
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """DeepSpeed clips by the norm over all stages, and updates."""

@@ -4,10 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from torch import Tensor
+
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.gradients.bucket import Bucket, BucketExchange
+from pipemlp.gradients.compression.sender import load_tensors
 from pipemlp.gradients.meter import Meter
 from pipemlp.gradients.staleness import Staleness
+from pipemlp.planning.sums import BUCKET_BYTES
 
 ExchangeOf = Callable[[Sequence[Bucket]], BucketExchange]
 
@@ -19,6 +23,8 @@ class Update(ABC):
         self.meter = Meter()
         self.staleness: Staleness | None = None
         """Of an asynchronous update, as this rank's server saw it."""
+        self.bucket_bytes = BUCKET_BYTES
+        """Of what is exchanged at once."""
         self.exchange_of: ExchangeOf | None = None
         """Who sums the gradients up over the replicas; None where each replica uses its own."""
 
@@ -33,6 +39,18 @@ class Update(ABC):
     def warnings(self) -> list[str]:
         """What the user should know of the time since the last call; every rank must ask."""
         return []
+
+    def state(self) -> dict[str, Tensor]:
+        """What this rank must keep beside parameters and DeepSpeed's optimizer to go on exactly: live tensors."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state of the same model, grid and section `gradients`.
+
+        Raises:
+            ModelFileError: if it is another's.
+        """
+        load_tensors(self.state(), state)
 
     def end(self) -> None:  # noqa: B027 - most have nothing to do
         """The training is over: the parameters become those that are kept, the same on all replicas."""

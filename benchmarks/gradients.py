@@ -1,0 +1,180 @@
+"""How replicas exchange gradients: patterns, compression, local and asynchronous updates, overlap; over slow links too.
+
+    python benchmarks/gradients.py [--json FILE] [--picture FILE.svg] [--only NAME] [--quick]
+
+README.md says what is run and how to read it. Slow links need root; the picture needs matplotlib.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import exchange_accuracy
+import exchange_compression
+import exchange_patterns
+import exchange_speeds
+import slow_links
+from findings import Finding
+from gradients_picture import draw, loss_rows, plotting
+from linked_ranks import run_replicas
+from rich.console import Console
+from rich.table import Table
+
+PARTS = ("patterns", "compression", "accuracy", "local", "asynchronous", "overlap")
+OVER_LOOPBACK = {
+    "patterns": exchange_patterns.loopback_findings,
+    "accuracy": exchange_accuracy.accuracy_findings,
+    "asynchronous": exchange_speeds.asynchronous_findings,
+}
+OVER_SLOW_LINKS = {
+    ("patterns", 100): exchange_patterns.slow_findings,
+    ("patterns", 1000): exchange_patterns.slow_findings,
+    ("compression", 100): exchange_compression.compression_findings,
+    ("compression", 1000): exchange_compression.compression_findings,
+    ("local", 100): exchange_speeds.local_findings,
+    ("overlap", 1000): exchange_speeds.overlap_findings,
+}
+"""By part and Mbit/s."""
+LOOPBACK = "loopback"
+LINKS = [(megabits, num_replicas) for megabits in slow_links.BURST_BYTES for num_replicas in (2, 4)]
+MESSAGES_KIB = (16, 64, 128, 512, 1024, 2048, 4096)
+"""From a PowerSGD factor's part to the largest segment of a ring."""
+
+
+def main() -> int:
+    """Run, print, write, draw; 0 also where a figure is not as wanted."""
+    options = _options()
+    if options.picture is not None:
+        plotting()  # before minutes of measuring
+    findings: list[Finding] = []
+    rates: list[dict[str, object]] = []
+    losses: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory(prefix="pipemlp-benchmark-") as name:
+        folder = Path(name)
+        for found in (*_over_loopback(options, folder), *_over_slow_links(options, folder, rates)):
+            findings.append(found)
+        if options.picture is not None:
+            _say("loss under several bounds of staleness ...")
+            losses = loss_rows(options, folder)
+            draw(losses, options.picture)
+    _print(findings, rates)
+    if options.json is not None:
+        environment = {"machine": platform.machine(), "python": platform.python_version()}
+        result = {"environment": environment, "rates": rates, "findings": [each.to_json() for each in findings]}
+        options.json.write_text(json.dumps(result | {"losses": losses}, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write what was found to this file too")
+    parser.add_argument("--picture", type=Path, help="train under several bounds of staleness, and draw their losses")
+    parser.add_argument("--only", default="", help=f"only the parts whose name contains this: {', '.join(PARTS)}")
+    parser.add_argument("--link", default="", help="only this link: loopback, 100 or 1000 (Mbit/s)")
+    parser.add_argument("--replicas", type=int, help="behind slow links, only so many: 2 or 4")
+    parser.add_argument("--rounds", type=int, default=15, help="of each comparison (15; fewer of what takes long)")
+    parser.add_argument("--quick", action="store_true", help="few rounds and small sizes: does it run, not how well")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds = 3
+    return options
+
+
+def _over_loopback(options: argparse.Namespace, folder: Path) -> Iterator[Finding]:
+    for part, measure in OVER_LOOPBACK.items():
+        if options.only in part and options.link in LOOPBACK:
+            _say(f"{part}, over loopback ...")
+            yield from _said(measure(options, folder))
+
+
+def _over_slow_links(options: argparse.Namespace, folder: Path, rates: list[dict[str, object]]) -> Iterator[Finding]:
+    """By link, so that every link is made, and its rate proven, once."""
+    chosen = {
+        key: measure
+        for key, measure in OVER_SLOW_LINKS.items()
+        if options.only in key[0] and options.link in ("", str(key[1]))
+    }
+    problem = slow_links.missing()
+    if chosen and problem is not None:
+        _say(f"left out: {', '.join(sorted({part for part, _ in chosen}))} over slow links; {problem}")
+        return
+    for megabits, num_replicas in LINKS:
+        parts = {part: measure for (part, rate), measure in chosen.items() if rate == megabits}
+        if not parts or options.replicas not in (None, num_replicas):
+            continue
+        with slow_links.slow_links(num_replicas, megabits) as links:
+            rates.append(_proven(links, folder))
+            for part, measure in parts.items():
+                _say(f"{part}, {num_replicas} replicas at {megabits} Mbit/s ...")
+                yield from _said(measure(options, folder, links))
+
+
+def _proven(links: slow_links.SlowLinks, folder: Path) -> dict[str, object]:
+    """What messages of every size get."""
+    sizes = [2**10 * size for size in MESSAGES_KIB]
+    found = run_replicas("exchange_rates:measured_rates", (sizes, 9), len(links.namespaces), folder, links)
+    row = {
+        "megabits": links.megabits,
+        "replicas": len(links.namespaces),
+        "measured": dict(zip(sizes, found, strict=True)),
+    }
+    _say(_rate_line(row))
+    return row
+
+
+def _rate_line(row: dict[str, object]) -> str:
+    measured = row["measured"]
+    assert isinstance(measured, dict)
+    sizes = ", ".join(f"{exchange_patterns.size_text(size)} {rate:.0f}" for size, rate in measured.items())
+    return f"{row['megabits']} Mbit/s, {row['replicas']} replicas: messages get, in Mbit/s: {sizes}"
+
+
+def _said(findings: list[Finding]) -> list[Finding]:
+    """As they come; the table is printed at the end."""
+    for each in findings:
+        _say(f"  {each.what}: {_figure(each)}{_wanted(each)}")
+    return findings
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _figure(found: Finding) -> str:
+    return f"{found.found:.2f}{found.unit} ({found.low:.2f} - {found.high:.2f})"
+
+
+def _wanted(found: Finding) -> str:
+    if found.wanted is None:
+        return ""
+    bound = "within" if found.within else "at least"
+    return f", wanted {bound} {found.wanted:g}{found.unit}: {'yes' if found.reached else 'NO'}"
+
+
+def _print(findings: list[Finding], rates: list[dict[str, object]]) -> None:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+    for row in rates:
+        console.print(_rate_line(row))
+    table = Table("part", "link")
+    for title in ("N", "compared", "found", "spread", "wanted", "reached"):
+        table.add_column(title, justify="left" if title == "compared" else "right")
+    for each in findings:
+        table.add_row(
+            each.part,
+            each.link,
+            str(each.replicas),
+            each.what,
+            f"{each.found:.2f}{each.unit}",
+            f"{each.low:.2f} - {each.high:.2f}",
+            "" if each.wanted is None else f"{'+-' if each.within else ''}{each.wanted:g}{each.unit}",
+            "" if each.reached is None else "yes" if each.reached else "no",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
