@@ -81,8 +81,8 @@ class Exchange:
         kept = values if self.keeps_residual else 0
         if self.update == "local":  # the common weights, their change, and momentum
             return kept + (3 if self.has_momentum else 2) * values
-        if self.update == "asynchronous":  # answers of all servers; pushes to this one and its answers, one or two
-            return kept + values + 3 * values // (2 * num_replicas)
+        if self.update == "asynchronous":  # to and from all servers; to this one, and one or two of its answers
+            return kept + 2 * values + 3 * values // (2 * num_replicas)
         if self.serves:  # what was pushed to this server
             return kept + values // num_replicas
         if self.compression in ("int8", "topk", "onebit"):  # what the messages of sums leave out

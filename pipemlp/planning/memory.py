@@ -131,15 +131,12 @@ def estimate_memory(
     num_replicas = 1 if exchange.update == "local" else num_replicas  # each has an optimizer of its own
     parameters, gradients, state = resting_state(num_parameters, optimizer, precision, zero_stage, num_replicas)
     value_bytes, batch_rows = 2 if precision == "bf16" else 4, micro_batch_rows * num_micro_batches
-    shards = num_replicas if zero_stage == 1 else 1
-    peaks = peaks or ActivationPeaks.all_equal(peak_bytes, len(runs))
+    shards, peaks = num_replicas if zero_stage == 1 else 1, peaks or ActivationPeaks.all_equal(peak_bytes, len(runs))
     passes = [PassMemory(run, micro_batch_rows, value_bytes, recompute, on_gpu, batch_rows) for run in runs]
     between = round(max(peak_bytes, computing_bytes(passes, peaks, making=False)))
     computing = max(between, round(computing_bytes(passes, peaks, making=True)))
-    transfers, copies = (
-        round(peak_bytes - peaks.kept),
-        _step_copies(optimizer, weight_decay=weight_decay, on_gpu=on_gpu),
-    )
+    transfers = round(peak_bytes - peaks.kept)
+    copies = _step_copies(optimizer, weight_decay=weight_decay, on_gpu=on_gpu)
     step = _step_bytes(runs, copies, zero_stage, shards, flattens=precision != "bf16", at_once=on_gpu)
     resting = _batch_bytes(runs, batch_rows, has_class_labels) + mask_table_bytes(passes, batch_rows * num_replicas)
     buffers = computing - between + resting + on_gpu * WORKSPACE_BYTES

@@ -162,7 +162,7 @@ def test_local_steps_share_an_exchange():
         ({}, 0),
         ({"update": "local"}, 2),
         ({"update": {"name": "local", "outer_momentum": 0.9}}, 3),
-        ({"update": "asynchronous", "pattern": "parameter-server"}, 1.75),
+        ({"update": "asynchronous", "pattern": "parameter-server"}, 2.75),
     ],
 )
 def test_memory_is_counted(gradients, values):
