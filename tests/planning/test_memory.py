@@ -317,4 +317,10 @@ def test_what_an_exchange_keeps_is_counted(settings, run_on_ranks):
     held = run_on_ranks(2, watched_peak, execution, AdamW(), None)
     (expected,) = total_estimates(execution, "adamw", weight_decay=True)
     for each in held:
-        assert expected.total_bytes == pytest.approx(each, rel=0.05), expected
+        if settings.get("update") == "asynchronous":
+            # what the server beside the worker has in hand at the worker's peak, pushes and answers, depends on when
+            # they come: up to a whole gradient more or less; the estimate is for when all come at once
+            gradient_bytes = expected.gradient_bytes
+            assert expected.total_bytes - 1.5 * gradient_bytes <= each <= 1.05 * expected.total_bytes, expected
+        else:
+            assert expected.total_bytes == pytest.approx(each, rel=0.05), expected
