@@ -11,7 +11,7 @@ from pipemlp.config.loading import load_config
 from pipemlp.training.preparation import prepare_run
 
 EXAMPLES = sorted((ROOT / "configs" / "gradients").glob("*.yaml"))
-TRAINED = ("asynchronous", "diloco", "topk", "parameter_server")
+TRAINED = ("asynchronous", "topk")
 
 
 def test_there_is_an_example_of_everything():
@@ -39,6 +39,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp(request.param)
     config = ROOT / "configs" / "gradients" / f"{request.param}.yaml"
     overrides = ["training.epochs=1", "lr_schedule=constant", "optimizer.lr=0.003", "run.dir=run"]
+    if request.param == "topk":
+        overrides.append("gradients.compression.warmup_steps=5")
     printed = succeed(
         [*PIPEMLP, "train", str(config), *overrides], folder, XDG_CACHE_HOME=str(folder / "cache")
     ).printed
@@ -61,5 +63,4 @@ def test_a_run_learns_and_reports_its_exchange(trained):
         assert report["most_ahead"] <= 4 and "staleness" in printed
     else:
         assert not report["behind"] and "staleness" not in printed
-    if name in ("topk", "diloco"):
         assert report["ratio"] > 1.5
