@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-BLOCK_VALUES = 256
-"""A scale then takes 1.6 % of an int8 message; larger blocks lose more of small values."""
+from pipemlp.planning.exchange import BLOCK_VALUES
 
 
 def num_blocks(num_values: int) -> int:

@@ -10,11 +10,9 @@ from torch import Tensor
 from pipemlp.gradients.compression.sender import load_tensors, nested
 from pipemlp.gradients.compression.vectors import as_one_vector
 from pipemlp.gradients.pattern import Pattern
+from pipemlp.planning.exchange import SMALL_VALUES
 
 Shape = Sequence[int]
-
-SMALL_VALUES = 1024
-"""A tensor of fewer values is sent as it is: its share of the bytes is too small to lose anything for."""
 
 
 class Compression(Protocol):
