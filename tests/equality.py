@@ -169,22 +169,8 @@ def reference(case: Case, dtype: torch.dtype) -> Trace:
 
 def pipeline_trace(case: Case) -> Trace:
     """Body: the same computation by the pipeline, as this rank saw it."""
-    if case.dtype == torch.float64:
-        allow_float64()
-    plan = case.plan()
-    pipeline = Pipeline(
-        describe_layers(case.model(), SHAPE),
-        plan,
-        optimizer=case.optimizer_config(),
-        loss=case.loss_function(),
-        clip_norm=case.clip_norm,
-        precision="fp32",
-        seed=SEED,
-        timeout_seconds=60,
-        dtype=case.dtype,
-        strict_links=case.strict_links,
-        gradients=case.gradients,
-    )
+    pipeline = build(case)
+    plan = pipeline.plan
     trace = Trace([], {}, {}, None)
     for step in range(NUM_STEPS):
         _keep_gradients(pipeline, trace, step)
@@ -194,6 +180,25 @@ def pipeline_trace(case: Case) -> Trace:
     outputs = pipeline.predict_batch(*_evaluation(case))
     trace.outputs = torch.cat(outputs) if outputs else None
     return trace
+
+
+def build(case: Case, precision: str = "fp32") -> Pipeline:
+    """This rank's part of the pipeline of a case."""
+    if case.dtype == torch.float64 and precision == "fp32":
+        allow_float64()
+    return Pipeline(
+        describe_layers(case.model(), SHAPE),
+        case.plan(),
+        optimizer=case.optimizer_config(),
+        loss=case.loss_function(),
+        clip_norm=case.clip_norm,
+        precision=precision,
+        seed=SEED,
+        timeout_seconds=60,
+        dtype=case.dtype if precision == "fp32" else torch.float32,
+        strict_links=case.strict_links,
+        gradients=case.gradients,
+    )
 
 
 def _lr(case: Case) -> float:

@@ -4,30 +4,13 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from equality import BATCH, SEED, SHAPE, Case, allow_float64, batch, micro_batches
+from equality import BATCH, SEED, SHAPE, Case, batch, build, micro_batches
 
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.transport import PeerLostError
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.whole import build_model
 from pipemlp.planning.layers import describe_layers
-
-
-def build(case: Case) -> Pipeline:
-    if case.dtype == torch.float64:
-        allow_float64()
-    return Pipeline(
-        describe_layers(case.model(), SHAPE),
-        case.plan(),
-        optimizer=case.optimizer_config(),
-        loss=case.loss_function(),
-        clip_norm=case.clip_norm,
-        precision="fp32",
-        seed=SEED,
-        timeout_seconds=60,
-        dtype=case.dtype,
-        strict_links=case.strict_links,
-    )
 
 
 def step_of(case: Case, pipeline: Pipeline) -> None:

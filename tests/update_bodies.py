@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
-from equality import NUM_STEPS, SEED, SHAPE, Case, _evaluation, _named, allow_float64, batch, micro_batches
+from equality import NUM_STEPS, SEED, SHAPE, Case, _evaluation, _named, batch, build, micro_batches
 
 from pipemlp.config.errors import RunFailedError
 from pipemlp.config.gradients import GradientsConfig, Local
@@ -47,26 +47,9 @@ class Told:
     warnings: tuple[str, ...] = ()
 
 
-def make_pipeline(case: Case, precision: str = "fp32") -> Pipeline:
-    if case.dtype == torch.float64 and precision == "fp32":
-        allow_float64()
-    return Pipeline(
-        describe_layers(case.model(), SHAPE),
-        case.plan(),
-        optimizer=case.optimizer_config(),
-        loss=case.loss_function(),
-        clip_norm=case.clip_norm,
-        precision=precision,
-        seed=SEED,
-        timeout_seconds=60,
-        dtype=case.dtype if precision == "fp32" else torch.float32,
-        gradients=case.gradients,
-    )
-
-
 def steps(case: Case, num_steps: int = NUM_STEPS, precision: str = "fp32", poisoned: int | None = None) -> Told:
     """Body: train some steps in common; the second batch of replica `poisoned` is not finite."""
-    pipeline = make_pipeline(case, precision)
+    pipeline = build(case, precision)
     told = Told([], {}, {}, None)
     before = _named(pipeline)
     try:
@@ -96,7 +79,7 @@ def turns(
     case: Case, num_steps: int, slow: int | None = None, slow_seconds: float = 0.02, poisoned: int | None = None
 ) -> Told:
     """Body: asynchronous steps, by turns; replica `slow` sleeps in each, those of `poisoned` are not finite."""
-    pipeline = make_pipeline(case)
+    pipeline = build(case)
     place, num_replicas = pipeline.place, case.replicas
     told = Told([], {}, {}, None)
     own_turns = Turns(default_store(), pipeline.pipe_group, place.replica)
@@ -180,7 +163,7 @@ def _outer_step(models: list, common: list, momentum: list, options: Local) -> N
 
 def local(case: Case, num_steps: int) -> Told:
     """Body: as `steps`, and the parameters are those after the end."""
-    pipeline = make_pipeline(case)
+    pipeline = build(case)
     told = Told([], {}, {}, None)
     for step in range(num_steps):
         own = micro_batches(case, pipeline.plan, step)
@@ -205,8 +188,8 @@ def gone_on(case: Case) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor
 
     # without momentum DeepSpeed's optimizer has no state of its own
     case = replace(case, optimizer="plain sgd")
-    whole = _named(train(make_pipeline(case), range(6)))
-    first, second = train(make_pipeline(case), range(3)), make_pipeline(case)
+    whole = _named(train(build(case), range(6)))
+    first, second = train(build(case), range(3)), build(case)
     weights = read_weights(first.engine, list(first.module.parameters()))
     write_weights(second.engine, list(second.module.parameters()), weights)
     second.update.load_state({name: value.clone() for name, value in first.update.state().items()})

@@ -42,63 +42,53 @@ class NoCompression(Named):
     name: Literal["none"] = "none"
 
 
-class Bf16Compression(Named):
+class Lossy(Named):
+    """What every compression that leaves something out has."""
+
+    error_feedback: bool = True
+    """What a message leaves out is added to the next one."""
+    warmup_steps: NonNegative = 0
+    """Exchanges at the start that send everything."""
+
+
+class Bf16Compression(Lossy):
     """Two bytes per value."""
 
     name: Literal["bf16"] = "bf16"
-    error_feedback: bool = True
-    """What was lost in a step is added to the next one."""
-    warmup_steps: NonNegative = 0
-    """Steps at the start that send everything."""
 
 
-class Int8Compression(Named):
+class Int8Compression(Lossy):
     """One byte per value, with a scale for each block."""
 
     name: Literal["int8"] = "int8"
-    error_feedback: bool = True
-    """What was lost in a step is added to the next one."""
-    warmup_steps: NonNegative = 0
-    """Steps at the start that send everything."""
 
 
-class TopKCompression(Named):
+class TopKCompression(Lossy):
     """The largest values only (Lin et al. 2018)."""
 
     name: Literal["topk"] = "topk"
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
     """The share of the values that is sent."""
-    error_feedback: bool = True
-    """What was not sent is added to the next step."""
-    warmup_steps: NonNegative = 0
-    """Steps at the start that send everything."""
 
 
-class OneBitCompression(Named):
-    """The signs, and one size for each block (Seide et al. 2014)."""
+class OneBitCompression(Lossy):
+    """The signs (Seide et al. 2014), with a magnitude for each row and column."""
 
     name: Literal["onebit"] = "onebit"
-    error_feedback: bool = True
-    """What was lost in a step is added to the next one."""
-    warmup_steps: NonNegative = 0
-    """Steps at the start that send everything."""
 
 
-class PowerSgdCompression(Named):
+class PowerSgdCompression(Lossy):
     """Each weight's gradient as a product of two narrow matrices (Vogels et al. 2019)."""
 
     name: Literal["powersgd"] = "powersgd"
     rank: Positive = 4
     """Columns of the narrow matrices."""
-    error_feedback: bool = True
-    """What was lost in a step is added to the next one."""
-    warmup_steps: NonNegative = 0
-    """Steps at the start that send everything."""
 
 
 UpdateConfig = Synchronous | Asynchronous | Local
-LossyConfig = Bf16Compression | Int8Compression | TopKCompression | OneBitCompression | PowerSgdCompression
-CompressionConfig = NoCompression | LossyConfig
+CompressionConfig = (
+    NoCompression | Bf16Compression | Int8Compression | TopKCompression | OneBitCompression | PowerSgdCompression
+)
 for _update in (Synchronous, Asynchronous, Local):
     register_name("update", _update.model_fields["name"].default, _update)
 for _compression in (
@@ -124,3 +114,8 @@ class GradientsConfig(Section):
     compression: Annotated[CompressionConfig, Choice("compression", default="none")] = NoCompression()
     """`none`, `bf16`, `int8`, `topk` (with `ratio`), `onebit` or `powersgd` (with `rank`); each but `none` with
     `error_feedback` and `warmup_steps`."""
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether replicas go at their own pace; with a bound of 0 they cannot."""
+        return isinstance(self.update, Asynchronous) and self.update.max_staleness != 0

@@ -18,7 +18,7 @@ from pipemlp.engine.private.gradient_home import flat_buffer
 from pipemlp.engine.private.stage_module import StageModule
 from pipemlp.engine.private.timeouts import set_all_timeouts
 from pipemlp.engine.transport import Transport
-from pipemlp.engine.updates.making import is_asynchronous, make_update, steps_apart
+from pipemlp.engine.updates.making import make_update, steps_apart
 from pipemlp.engine.virtual_stage import LossFunction, VirtualStage
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.weight_gradients import split_parameters
@@ -106,7 +106,7 @@ class Pipeline:
         self.place = place_of(plan, dist.get_rank())
         self.gradients = gradients
         self._apart = steps_apart(gradients, plan)
-        self.is_asynchronous = self._apart and is_asynchronous(gradients)
+        self.is_asynchronous = self._apart and gradients.is_asynchronous
         self.module = StageModule(layers, plan, seed=seed, dtype=dtype, replicas_apart=self._apart)
         self.engine = build_engine(
             self.module,

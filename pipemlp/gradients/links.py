@@ -99,6 +99,19 @@ class Links:
         except RuntimeError as error:
             return [(_Refused(error), None)]
 
+    def swap(self, outgoing: Sequence[Tensor], incoming: Sequence[Tensor], moment: str) -> None:
+        """Send every other replica its tensor, and receive one from each; what is for this one stays.
+
+        Those after this replica come first, so that not all send to the same one at once.
+
+        Raises:
+            ExchangeError: if a replica is gone or does not answer.
+        """
+        others = [(self.rank + ahead) % self.num_replicas for ahead in range(1, self.num_replicas)]
+        posted = self.exchange([(incoming[each], each) for each in others], [(outgoing[each], each) for each in others])
+        for work, replica in posted:
+            self.wait(work, replica, moment)
+
     def wait(self, work: dist.Work, replica: int | None, moment: str) -> None:
         """Wait for a message (on a GPU: let the stream wait).
 

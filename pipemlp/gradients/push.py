@@ -133,11 +133,8 @@ class SummedPush:
 def _exchanged(links: Links, outgoing: Sequence[Tensor]) -> list[Tensor]:
     """Send every server its tensor; those that came, by replica, each like the own one."""
     own = outgoing[links.rank]
-    others = [(links.rank + ahead) % links.num_replicas for ahead in range(1, links.num_replicas)]
     arrived = [own if replica == links.rank else torch.empty_like(own) for replica in range(links.num_replicas)]
-    posted = links.exchange([(arrived[each], each) for each in others], [(outgoing[each], each) for each in others])
-    for work, replica in posted:
-        links.wait(work, replica, "pushing gradients")
+    links.swap(outgoing, arrived, "pushing gradients")
     return arrived
 
 

@@ -13,10 +13,18 @@ compressed message takes is not modelled.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipemlp.config.gradients import GradientsConfig, Local, OneBitCompression, PowerSgdCompression, TopKCompression
+from pipemlp.config.gradients import (
+    Asynchronous,
+    GradientsConfig,
+    Local,
+    Lossy,
+    OneBitCompression,
+    PowerSgdCompression,
+    TopKCompression,
+)
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Network
 from pipemlp.planning.sums import BUCKET_BYTES
@@ -97,13 +105,18 @@ def exchange_of(config: GradientsConfig, layers: Iterable[LayerDescription]) -> 
     update, compression = config.update, config.compression
     return Exchange(
         pattern=config.pattern,
-        update="synchronous" if getattr(update, "max_staleness", None) == 0 else update.name,
+        update="synchronous" if isinstance(update, Asynchronous) and not config.is_asynchronous else update.name,
         compression=compression.name,
         share=sent_share(config, layers),
         steps=update.local_steps if isinstance(update, Local) else 1,
-        keeps_residual=getattr(compression, "error_feedback", False),
+        keeps_residual=isinstance(compression, Lossy) and compression.error_feedback,
         has_momentum=isinstance(update, Local) and update.outer_momentum > 0,
     )
+
+
+def is_large(shape: Sequence[int]) -> bool:
+    """Whether a tensor of this shape is compressed; vectors are not, such as biases and the scales of norms."""
+    return len(shape) > 1 and math.prod(shape) >= SMALL_VALUES
 
 
 def sent_share(config: GradientsConfig, layers: Iterable[LayerDescription]) -> float:
@@ -112,8 +125,7 @@ def sent_share(config: GradientsConfig, layers: Iterable[LayerDescription]) -> f
     for shape in (parameter.shape for layer in layers for parameter in layer.parameters):
         size = math.prod(shape)
         plain += size
-        is_large = len(shape) > 1 and size >= SMALL_VALUES
-        sent += size * (_share_of(config, shape) if is_large else 1.0)
+        sent += size * (_share_of(config, shape) if is_large(shape) else 1.0)
     return sent / plain if plain else 1.0
 
 

@@ -9,9 +9,9 @@ local          all but that             0                                 none, 
 
 from collections.abc import Iterator, Sequence
 
-from pipemlp.config.gradients import PowerSgdCompression
+from pipemlp.config.gradients import GradientsConfig, Lossy, PowerSgdCompression
 from pipemlp.config.root import RunConfig
-from pipemlp.planning.exchange import SMALL_VALUES
+from pipemlp.planning.exchange import is_large
 from pipemlp.planning.layers import LayerDescription
 
 Problem = tuple[str, str]
@@ -55,7 +55,7 @@ def exchange_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> 
             f"{compression} messages do not add up hop by hop, as {pattern} adds them; set gradients.pattern: "
             f"{_either(DIRECT)}, or use {_either(ADDED_UP[1:])}",
         )
-    if update == "asynchronous" and getattr(gradients.compression, "warmup_steps", 0) > 0:
+    if update == "asynchronous" and isinstance(gradients.compression, Lossy) and gradients.compression.warmup_steps:
         yield (
             "gradients.compression.warmup_steps",
             "an asynchronous server takes messages of one size only, from the first step on; leave it out",
@@ -88,9 +88,7 @@ def _rank_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> Ite
         return
     for layer in layers:
         for parameter in layer.parameters:
-            if len(parameter.shape) < 2 or parameter.shape[0] * parameter.shape[1] < SMALL_VALUES:
-                continue
-            if compression.rank > min(parameter.shape):
+            if is_large(parameter.shape) and compression.rank > min(parameter.shape):
                 shape = " x ".join(map(str, parameter.shape))
                 yield (
                     "gradients.compression.rank",
@@ -102,13 +100,7 @@ def _rank_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> Ite
 
 def exchange_notes(config: RunConfig) -> Iterator[str]:
     """What works, but is probably not meant."""
-    gradients = config.gradients
-    is_default = (gradients.pattern, gradients.update.name, gradients.compression.name) == (
-        "backend",
-        "synchronous",
-        "none",
-    )
-    if config.chosen_parallel.data_parallel == 1 and not is_default:
+    if config.chosen_parallel.data_parallel == 1 and config.gradients != GradientsConfig():
         yield "gradients: nothing is exchanged with one replica; set parallel.data_parallel to 2 or more"
 
 

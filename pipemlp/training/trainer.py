@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,8 +114,11 @@ class Trainer:
         for step, micro_batches in zip(steps, batches, strict=True):
             self._step(step, micro_batches)
             done = step + 1
-            if budget.evaluates_after(step) and self._evaluate(done):
-                break
+            if budget.evaluates_after(step) and self._loader.num_rows("validation"):
+                with self._pipeline.update.judged():
+                    stops = self._evaluate(done)
+                if stops:
+                    break
         return done
 
     def _train_apart(self) -> int:
@@ -182,11 +184,10 @@ class Trainer:
         """Evaluate the validation split, if there is one; whether to stop early."""
         if self._loader.num_rows("validation") == 0:
             return False
-        with self._pipeline.update.judged() if not self._pipeline.is_asynchronous else nullcontext():
-            values = self._evaluate_split("validation", done)
-            if self._best is not None and self._best.update(values[str(self._config.checkpoint.best)]):
-                self._best_tensors = cpu_copy(self._pipeline.layer_tensors())
-                self._best_step = done
+        values = self._evaluate_split("validation", done)
+        if self._best is not None and self._best.update(values[str(self._config.checkpoint.best)]):
+            self._best_tensors = cpu_copy(self._pipeline.layer_tensors())
+            self._best_step = done
         stopping = self._config.training.early_stopping
         if stopping is None or self._stopping is None or self._stopping.update(values[stopping.metric]):
             return False

@@ -14,12 +14,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipemlp.config.errors import RunFailedError
-from pipemlp.config.gradients import Asynchronous, GradientsConfig, NoCompression, PowerSgdCompression
+from pipemlp.config.gradients import Asynchronous, GradientsConfig, Lossy, PowerSgdCompression
 from pipemlp.config.training import OptimizerConfig
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.updates.exchanging import by_bucket, in_buckets, shapes_of, state_of
-from pipemlp.engine.updates.update import Update
+from pipemlp.engine.updates.exchanging import by_bucket, in_buckets, shapes_of
+from pipemlp.engine.updates.serving import ServingUpdate
 from pipemlp.gradients.asynchronous import AsynchronousServer, AsynchronousWorker
 from pipemlp.gradients.bucket import Bucket
 from pipemlp.gradients.compression.making import make_codec
@@ -45,7 +45,7 @@ class AsynchronousGroups:
     pipe: dist.ProcessGroup | None
 
 
-class AsynchronousUpdate(Update):
+class AsynchronousUpdate(ServingUpdate):
     """Push, pull, go on.
 
     Args:
@@ -57,6 +57,8 @@ class AsynchronousUpdate(Update):
         groups: of the replicas and stages.
         timeout_seconds: to wait for a server.
     """
+
+    _pushes: list[PushMessages]
 
     def __init__(
         self,
@@ -77,9 +79,9 @@ class AsynchronousUpdate(Update):
         self._gradients = in_buckets(flat, parameters)
         self._weights = flattened(by_bucket(parameters, self._gradients))
         codec, shapes = make_codec(config.compression), [shapes_of(bucket) for bucket in self._gradients]
-        feedback = not isinstance(config.compression, NoCompression) and config.compression.error_feedback
-        self._messages = [PushMessages(codec, own, num, error_feedback=feedback) for own in shapes]
-        self._message_bytes = [sum(each.codecs[server].num_bytes for each in self._messages) for server in range(num)]
+        feedback = isinstance(config.compression, Lossy) and config.compression.error_feedback
+        self._pushes = [PushMessages(codec, own, num, error_feedback=feedback) for own in shapes]
+        self._message_bytes = [sum(each.codecs[server].num_bytes for each in self._pushes) for server in range(num)]
         self._served = ParameterServer(
             self._weights, flat.dtype, self._index, num, lambda values: build_optimizer(optimizer, values), "cpu"
         )
@@ -93,7 +95,7 @@ class AsynchronousUpdate(Update):
             value_type,
             config.update.max_staleness,
         )
-        num_values = [sum(each.codecs[server].num_values for each in self._messages) for server in range(num)]
+        num_values = [sum(each.codecs[server].num_values for each in self._pushes) for server in range(num)]
         sizes = [size * value_type.itemsize for size in num_values]
         self.staleness = self._server.staleness
         self._counted = 0
@@ -101,24 +103,13 @@ class AsynchronousUpdate(Update):
         self._version = 0
         self._worker = AsynchronousWorker(self._server, self._requests, self._answers, sizes, timeout_seconds)
 
-    def state(self) -> dict[str, Tensor]:
-        """What is served here, and what the pushes left out; while all replicas are paused."""
-        return state_of([self._served], "server") | state_of(self._messages, "push")
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Update`; the optimizer's tensors are made if there has been no step yet."""
-        own = {name.removeprefix("server.0."): value for name, value in state.items() if name.startswith("server.0.")}
-        self._served.load_state(own)
-        super().load_state(state)
-        self._served.write()
-
     @torch.no_grad()
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """Push this replica's gradient, pull the parameters."""
         sums.finish()
         self._clip()
         with self.meter.waiting(), self.meter.busy():
-            pairs = zip(self._gradients, self._messages, strict=True)
+            pairs = zip(self._gradients, self._pushes, strict=True)
             by_bucket = [messages.encode(bucket.values) for bucket, messages in pairs]
             payloads = [[piece.cpu() for piece in own] for own in zip(*by_bucket, strict=True)]
             pulled = self._worker.push(payloads, learning_rate / self._num_replicas)
@@ -130,8 +121,8 @@ class AsynchronousUpdate(Update):
 
     def _decode(self, payload: Tensor) -> Tensor:
         """What a push to the server beside this worker says; called by the server's thread."""
-        sizes = [messages.codecs[self._index].num_bytes for messages in self._messages]
-        pieces = zip(self._messages, payload.split(sizes), strict=True)
+        sizes = [messages.codecs[self._index].num_bytes for messages in self._pushes]
+        pieces = zip(self._pushes, payload.split(sizes), strict=True)
         return torch.cat([messages.decode(piece, self._index) for messages, piece in pieces])
 
     def _count(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from deepspeed.runtime.pipe.engine import PipelineEngine
 from torch import Tensor, nn
 
-from pipemlp.config.gradients import Asynchronous, GradientsConfig, Local
+from pipemlp.config.gradients import GradientsConfig, Local
 from pipemlp.config.training import OptimizerConfig
 from pipemlp.engine.updates.asynchronous import AsynchronousGroups, AsynchronousUpdate
 from pipemlp.engine.updates.groups import stage_group
@@ -21,12 +21,7 @@ FOR_EVER_SECONDS = 10.0 * 365 * 24 * 3600
 
 def steps_apart(config: GradientsConfig, plan: Plan) -> bool:
     """Whether each replica steps by its own gradient, so that DeepSpeed must know of no other."""
-    return plan.num_replicas > 1 and (is_asynchronous(config) or isinstance(config.update, Local))
-
-
-def is_asynchronous(config: GradientsConfig) -> bool:
-    """Whether replicas go at their own pace; with a bound of 0 they cannot."""
-    return isinstance(config.update, Asynchronous) and config.update.max_staleness != 0
+    return plan.num_replicas > 1 and (config.is_asynchronous or isinstance(config.update, Local))
 
 
 def make_update(
@@ -53,7 +48,7 @@ def make_update(
     """
     if plan.num_replicas == 1:
         return SynchronousUpdate(engine, config, None)
-    if is_asynchronous(config):
+    if config.is_asynchronous:
         # receiving from whoever sends exists on gloo only
         groups = AsynchronousGroups(
             requests=stage_group(plan, FOR_EVER_SECONDS, "gloo"),

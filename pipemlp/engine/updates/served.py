@@ -16,18 +16,18 @@ from pipemlp.config.gradients import CompressionConfig
 from pipemlp.config.training import OptimizerConfig
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.updates.exchanging import by_bucket, shapes_of, state_of
-from pipemlp.engine.updates.update import Update
+from pipemlp.engine.updates.exchanging import by_bucket, shapes_of
+from pipemlp.engine.updates.serving import ServingUpdate
 from pipemlp.gradients.bucket import Bucket, BucketExchange
 from pipemlp.gradients.exchange import ThreadedExchange
 from pipemlp.gradients.fully_connected import FullyConnected
 from pipemlp.gradients.links import Links
 from pipemlp.gradients.parameter_server import ParameterServer, flattened
-from pipemlp.gradients.push import make_push
+from pipemlp.gradients.push import Push, make_push
 from pipemlp.planning.sums import COMPRESSED_BUCKET_BYTES
 
 
-class ServedUpdate(Update):
+class ServedUpdate(ServingUpdate):
     """Push, update, pull.
 
     Args:
@@ -37,6 +37,8 @@ class ServedUpdate(Update):
         clip_norm: largest norm of the whole model's gradient.
         group: of the replicas of this stage, for this alone.
     """
+
+    _pushes: list[Push]
 
     def __init__(
         self,
@@ -66,24 +68,12 @@ class ServedUpdate(Update):
             num_servers,
             lambda values: build_optimizer(self._optimizer, values),
         )
-        pushes = [make_push(self._compression, self._links, shapes_of(bucket)) for bucket in buckets]
+        self._pushes = pushes = [make_push(self._compression, self._links, shapes_of(bucket)) for bucket in buckets]
 
         def push(index: int) -> None:
             self._own[index] = pushes[index].scatter(buckets[index])
 
-        self._pushes = pushes
         return ThreadedExchange(push, buckets, lambda: self._links.bytes_sent, self.meter)
-
-    def state(self) -> dict[str, Tensor]:
-        """What is served here, and what the pushes left out."""
-        return state_of([self._served], "server") | state_of(self._pushes, "push")
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Update`; the optimizer's tensors are made if there has been no step yet."""
-        own = {name.removeprefix("server.0."): value for name, value in state.items() if name.startswith("server.0.")}
-        self._served.load_state(own)
-        super().load_state(state)
-        self._served.write()
 
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """Wait for the pushes, update, pull.

@@ -69,13 +69,7 @@ class CodedSum:
         links = self._links
         incoming = [outgoing[0].new_empty(codec.num_bytes) for codec in codecs]
         incoming[links.rank] = outgoing[links.rank]
-        # those after this replica first, so that not all send to the same one at once
-        others = [(links.rank + ahead) % links.num_replicas for ahead in range(1, links.num_replicas)]
-        posted = links.exchange(
-            [(incoming[other], other) for other in others], [(outgoing[other], other) for other in others]
-        )
-        for work, other in posted:
-            links.wait(work, other, "sum of coded gradients")
+        links.swap(outgoing, incoming, "sum of coded gradients")
         return incoming
 
     def state(self) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """What a compression is to the exchange of a bucket, and what all of them share: when and of what there is none."""
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from pipemlp.gradients.compression.sender import load_tensors, nested
 from pipemlp.gradients.compression.vectors import as_one_vector
 from pipemlp.gradients.pattern import Pattern
-from pipemlp.planning.exchange import SMALL_VALUES
+from pipemlp.planning.exchange import is_large
 
 Shape = Sequence[int]
 
@@ -85,11 +84,6 @@ class LargeOnly:
     def load_state(self, state: dict[str, Tensor]) -> None:
         """See `Compression`."""
         self._compression.load_state(state)
-
-
-def is_large(shape: Shape) -> bool:
-    """Whether a tensor of this shape is compressed; vectors are not, such as biases and the scales of norms."""
-    return len(shape) >= 2 and math.prod(shape) >= SMALL_VALUES
 
 
 class WarmUp:

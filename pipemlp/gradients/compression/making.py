@@ -15,7 +15,7 @@ from pipemlp.config.gradients import (
 from pipemlp.gradients.compression.bf16 import Bf16, Bf16Sum
 from pipemlp.gradients.compression.codec import Codec
 from pipemlp.gradients.compression.coded_sum import CodedSum
-from pipemlp.gradients.compression.compression import Compression, LargeOnly, Shape, Uncompressed, WarmUp, is_large
+from pipemlp.gradients.compression.compression import Compression, LargeOnly, Shape, Uncompressed, WarmUp
 from pipemlp.gradients.compression.float32 import Float32
 from pipemlp.gradients.compression.int8 import Int8
 from pipemlp.gradients.compression.onebit import OneBit
@@ -23,6 +23,7 @@ from pipemlp.gradients.compression.powersgd import PowerSgd
 from pipemlp.gradients.compression.topk import TopK
 from pipemlp.gradients.links import Links
 from pipemlp.gradients.pattern import Pattern
+from pipemlp.planning.exchange import is_large
 
 CodedConfig = NoCompression | Bf16Compression | Int8Compression | TopKCompression | OneBitCompression
 """Those whose messages stand for themselves."""

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from pipemlp.gradients.compression.codec import Codec, Piece
-from pipemlp.gradients.compression.compression import Shape, is_large
+from pipemlp.gradients.compression.compression import Shape
 from pipemlp.gradients.parts import part_of
+from pipemlp.planning.exchange import is_large
 
 
 class PartCodec:

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipemlp.gradients.compression.compression import Shape, Uncompressed, is_large
+from pipemlp.gradients.compression.compression import Shape, Uncompressed
 from pipemlp.gradients.compression.sender import forget_non_finite, load_tensors, nested
 from pipemlp.gradients.pattern import Pattern
+from pipemlp.planning.exchange import is_large
 
 
 class PowerSgd:
