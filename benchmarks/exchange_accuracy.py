@@ -7,7 +7,7 @@ from statistics import fmean
 from types import MappingProxyType
 
 from findings import Finding, mean_interval
-from linked_ranks import run_replicas
+from start_ranks import run_ranks
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "digits.yaml"
 REPLICAS = ("parallel.stages=1", "parallel.micro_batches=1", "parallel.zero_stage=0")
@@ -44,7 +44,7 @@ def accuracy_findings(options: argparse.Namespace, folder: Path) -> list[Finding
     """Over loopback; time plays no part."""
     seeds = range(2 if options.quick else NUM_SEEDS)
     epochs = 2 if options.quick else None
-    accuracies = run_replicas("exchange_accuracy:train_all", (seeds, epochs), NUM_REPLICAS, folder)
+    accuracies = run_ranks("exchange_accuracy:train_all", (seeds, epochs), NUM_REPLICAS, folder)
     found = []
     for name, own in accuracies.items():
         if name == PLAIN:

@@ -7,8 +7,8 @@ from statistics import median
 from types import MappingProxyType
 
 from findings import Finding, ratio_of
-from linked_ranks import run_replicas
 from slow_links import SlowLinks
+from start_ranks import run_ranks
 
 WIDTH, DEPTH, ROWS = 1024, 4, 64
 """Of the fixed model, and rows per replica."""
@@ -32,7 +32,7 @@ NUM_STEPS_OF_GRADIENTS = 4
 def compression_findings(options: argparse.Namespace, folder: Path, links: SlowLinks) -> list[Finding]:
     """Behind slow links."""
     num_replicas, rounds = len(links.namespaces), max(3, options.rounds // 3)
-    seconds, sent = run_replicas("exchange_compression:time_compressions", (rounds,), num_replicas, folder, links)
+    seconds, sent = run_ranks("exchange_compression:time_compressions", (rounds,), num_replicas, folder, links)
     found = []
     for name, wanted in WANTED.items():
         details = {

@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import median
 
 from findings import Finding, ratio_of
-from linked_ranks import run_replicas
 from slow_links import SlowLinks
+from start_ranks import run_ranks
 
 PATTERNS = ("backend", "ring", "tree", "fully-connected")
 KIB, MIB = 2**10, 2**20
@@ -32,7 +32,7 @@ def loopback_findings(options: argparse.Namespace, folder: Path) -> list[Finding
     for num_replicas, sizes in LOOPBACK.items():
         if options.quick:
             sizes = tuple(size for size in sizes if size <= QUICK_BYTES)
-        seconds = run_replicas("exchange_patterns:time_patterns", (sizes, options.rounds), num_replicas, folder)
+        seconds = run_ranks("exchange_patterns:time_patterns", (sizes, options.rounds), num_replicas, folder)
         for size in sizes:
             found += _against_gloo(num_replicas, size, seconds[size])
     return found
@@ -43,7 +43,7 @@ def slow_findings(options: argparse.Namespace, folder: Path, links: SlowLinks) -
     num_replicas = len(links.namespaces)
     rounds = max(3, options.rounds // 4)
     sizes = SLOW[:1] if options.quick else SLOW
-    seconds = run_replicas("exchange_patterns:time_patterns", (sizes, rounds), num_replicas, folder, links)
+    seconds = run_ranks("exchange_patterns:time_patterns", (sizes, rounds), num_replicas, folder, links)
     found = []
     for size in sizes:
         bound = 2 * (num_replicas - 1) / num_replicas * size * 8 / (links.megabits * 1e6)

@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import median
 
 from findings import Finding, middle_half, ratio_of
-from linked_ranks import run_replicas
 from slow_links import SlowLinks
+from start_ranks import run_ranks
 
 LOCAL_STEPS = 32
 WANTED_LOCAL = 8.0
@@ -25,7 +25,7 @@ def local_findings(options: argparse.Namespace, folder: Path, links: SlowLinks) 
     """Behind slow links: steps per second of local updates over those of synchronous ones."""
     num_replicas = len(links.namespaces)
     arguments = (2 if options.quick else 6, 1 if options.quick else 3)
-    synchronous, local = run_replicas("exchange_speeds:time_local", arguments, num_replicas, folder, links)
+    synchronous, local = run_ranks("exchange_speeds:time_local", arguments, num_replicas, folder, links)
     ratio = ratio_of(synchronous, local)
     what = (
         f"local with {LOCAL_STEPS} steps : synchronous, "
@@ -53,7 +53,7 @@ def asynchronous_findings(options: argparse.Namespace, folder: Path) -> list[Fin
     found = []
     for kind, wanted in WANTED_ASYNCHRONOUS.items():
         arguments = (kind, 8 if options.quick else 30, 1 if options.quick else 3)
-        seconds, staleness = run_replicas("exchange_speeds:time_asynchronous", arguments, NUM_REPLICAS, folder)
+        seconds, staleness = run_ranks("exchange_speeds:time_asynchronous", arguments, NUM_REPLICAS, folder)
         synchronous, free = seconds["synchronous"], seconds["asynchronous"]
         details = {"synchronous_seconds": synchronous, "asynchronous_seconds": free, **staleness}
         what = (
@@ -99,7 +99,7 @@ def overlap_findings(options: argparse.Namespace, folder: Path, links: SlowLinks
     num_replicas, found = len(links.namespaces), []
     for depth in OVERLAP_DEPTHS:
         arguments = (depth, 3 if options.quick else 10)
-        rows = run_replicas("exchange_speeds:time_overlap", arguments, num_replicas, folder, links)
+        rows = run_ranks("exchange_speeds:time_overlap", arguments, num_replicas, folder, links)
         hidden = [row["hidden"] for row in rows]
         what = (
             f"{depth} layers of 1,024: {median(row['busy'] for row in rows):.2f} s of exchange beside "

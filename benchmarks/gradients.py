@@ -20,9 +20,9 @@ import exchange_speeds
 import slow_links
 from findings import Finding
 from gradients_picture import draw, loss_rows, plotting
-from linked_ranks import run_replicas
 from rich.console import Console
 from rich.table import Table
+from start_ranks import run_ranks
 
 PARTS = ("patterns", "compression", "accuracy", "local", "asynchronous", "overlap")
 OVER_LOOPBACK = {
@@ -116,7 +116,7 @@ def _over_slow_links(options: argparse.Namespace, folder: Path, rates: list[dict
 def _proven(links: slow_links.SlowLinks, folder: Path) -> dict[str, object]:
     """What messages of every size get."""
     sizes = [2**10 * size for size in MESSAGES_KIB]
-    found = run_replicas("exchange_rates:measured_rates", (sizes, 9), len(links.namespaces), folder, links)
+    found = run_ranks("exchange_rates:measured_rates", (sizes, 9), len(links.namespaces), folder, links)
     row = {
         "megabits": links.megabits,
         "replicas": len(links.namespaces),

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from linked_ranks import run_replicas
 from scaling_picture import plotting
+from start_ranks import run_ranks
 
 __all__ = ["draw", "loss_rows", "plotting"]
 
@@ -40,7 +40,7 @@ def loss_rows(options: argparse.Namespace, folder: Path) -> list[dict[str, objec
     rows: list[dict[str, object]] = []
     for name, (bound, _) in BOUNDS.items():
         # every run in processes of its own: turns are counted in a store that lives as long as they do
-        runs = [run_replicas("gradients_picture:train", (path, seed, bound), NUM_REPLICAS, folder) for seed in seeds]
+        runs = [run_ranks("gradients_picture:train", (path, seed, bound), NUM_REPLICAS, folder) for seed in seeds]
         points = [[fmean(column) for column in zip(*turn, strict=True)] for turn in zip(*runs, strict=True)]
         rows.append({"max_staleness": name, "points": points})
     return rows

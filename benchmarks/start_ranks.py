@@ -1,4 +1,4 @@
-"""Start ranks in fresh processes over gloo, run one function on each, and bring back what rank 0 returns."""
+"""Start ranks in fresh processes, over loopback or behind slow links, and bring back what rank 0 returns."""
 
 import importlib
 import multiprocessing
@@ -9,11 +9,17 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from slow_links import SlowLinks
+
 TIMEOUT_SECONDS = 1800.0
 JOIN_SECONDS = 300
+PORT = 29555
+"""Of the store behind slow links, where nobody else is."""
 
 
-def run_ranks(body: str, arguments: tuple[object, ...], num_ranks: int, folder: Path) -> Any:
+def run_ranks(
+    body: str, arguments: tuple[object, ...], num_ranks: int, folder: Path, links: SlowLinks | None = None
+) -> Any:
     """Call `body` (written `module:function`) on every rank, in joined processes of one thread; logs go to `folder`.
 
     Raises:
@@ -22,12 +28,11 @@ def run_ranks(body: str, arguments: tuple[object, ...], num_ranks: int, folder: 
     from pipemlp.launching.ports import free_port
 
     context = multiprocessing.get_context("spawn")
-    port, connections, processes = free_port(), [], []
+    port, connections, processes = PORT if links else free_port(), [], []
     for rank in range(num_ranks):
         here, there = context.Pipe()
-        process = context.Process(
-            target=_rank, args=(rank, num_ranks, port, there, folder, body, arguments), daemon=True
-        )
+        target = (rank, num_ranks, port, there, folder, body, arguments, links)
+        process = context.Process(target=_rank, args=target, daemon=True)
         process.start()
         there.close()
         connections.append(here)
@@ -67,6 +72,7 @@ def _rank(
     folder: Path,
     body: str,
     arguments: tuple[object, ...],
+    links: SlowLinks | None,
 ) -> None:
     """One process; what DeepSpeed prints goes to a log."""
     log = os.open(folder / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -82,6 +88,8 @@ def _rank(
         MASTER_PORT=str(port),
     )
     try:
+        if links is not None:
+            links.enter(rank)
         import torch
 
         from pipemlp.engine.processes import join_processes, leave_processes
