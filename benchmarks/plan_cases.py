@@ -1,7 +1,7 @@
 """The models and settings of which plan_accuracy.py compares the prediction with the run."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,6 +11,7 @@ from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.workload import Setting
 
 ROWS = 4096
+PLAIN = "block: plain, activation: relu"
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,24 @@ REAL: Mapping[str, Model] = MappingProxyType(
     {
         "even": Model("{width: 512, depth: 12}"),
         "pyramid": Model("[1024, 1024, 512, 512, 256, 256, 128, 64]"),
-        "bottleneck": Model("[1024, 512, 128, 32, 128, 512, 1024]", settings="block: plain, activation: relu"),
+        "bottleneck": Model("[1024, 512, 128, 32, 128, 512, 1024]", settings=PLAIN),
         "wide input": Model("{width: 512, depth: 6}", inputs=2048),
         "many classes": Model("{width: 512, depth: 6}", outputs=4096),
         "gated": Model("{width: 384, depth: 8}", settings="block: gated, activation: silu, norm: rms, dropout: 0.1"),
     }
 )
 """Real compute on two ranks."""
+
+CHOICES: Mapping[str, Model] = MappingProxyType(
+    {
+        **{name: replace(model, batch=64) for name, model in REAL.items()},
+        "narrow": Model("{width: 128, depth: 16}", batch=64),
+        "one layer": Model("[2048]", inputs=512, batch=64, settings=PLAIN),
+        "many rows": Model("{width: 256, depth: 8}", batch=1024),
+        "tapered": Model("[768, 640, 512, 640, 640, 128]", inputs=124, outputs=128, batch=64, settings=PLAIN),
+    }
+)
+"""Of which all ways to run them are tried; small batches, which leave few of them."""
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved-1f1b", "zb-h1", "zb-h2", "interleaved-zb", "zb-v", "zb-auto")
 VIRTUAL_STAGES = {"interleaved-1f1b": 2, "interleaved-zb": 2, "zb-v": 2}

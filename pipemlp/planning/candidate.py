@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import fsum
+from statistics import fmean
 
 from pipemlp.planning.plan import Plan
 from pipemlp.planning.prediction import Prediction
@@ -56,14 +58,26 @@ class Candidate:
         return max(0.0, self.peak_bytes - self.cap_bytes)
 
     @property
+    def stage_seconds(self) -> list[float]:
+        """What each stage computes in a step."""
+        costs = self.plan.costs
+        assert costs is not None  # every plan that is made has them
+        gradients = [i + w for i, w in zip(costs.input_gradient, costs.weight_gradient, strict=True)]
+        of_kind = {"F": costs.forward, "I": costs.input_gradient, "W": costs.weight_gradient, "B": gradients}
+        return [
+            fsum(of_kind[action.kind][action.virtual_stage] + costs.overhead for action in row)
+            for row in self.plan.schedule.actions
+        ]
+
+    @property
     def computing_seconds(self) -> float:
         """Of the pipeline's time what a rank computes, on average."""
-        return self.prediction.pipeline_seconds * (1 - self.prediction.bubble_fraction)
+        return fmean(self.stage_seconds)
 
     @property
     def idle_seconds(self) -> float:
         """Of the pipeline's time what a rank waits, on average."""
-        return self.prediction.pipeline_seconds * self.prediction.bubble_fraction
+        return max(0.0, self.prediction.pipeline_seconds - self.computing_seconds)
 
 
 def sent_bytes(workload: Workload, plan: Plan) -> float:

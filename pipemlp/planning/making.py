@@ -171,6 +171,7 @@ def _with_cut(workload: Workload, setting: Setting, known: Known, cut: SettingCu
             zero_stage=setting.zero_stage,
             value_bytes=workload.value_bytes,
             exchange=workload.exchange,
+            stages_meet=workload.stages_meet(setting.zero_stage),
         )
         prediction = replace(seconds, counted_bytes=tuple(float(each.counted_bytes) for each in memory))
     return Plan(

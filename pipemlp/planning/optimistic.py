@@ -14,6 +14,9 @@ Nor is C shorter than the way of one micro-batch there and back, and the forward
 others on any virtual stage on it: the last of them still has the rest of the way before it, the first has had it
 behind it.
 
+Where stages do not meet after a step (`Workload.stages_meet`), C is what a stage takes from its own first forward, so
+that waits of split backwards do not count; the first stage's still holds the way there and back.
+
 Nothing here is above what `lay_out` says of the same setting; a test holds the two together.
 """
 
@@ -99,12 +102,18 @@ class Outlooks:
 
     def _step_seconds(self, setting: Setting) -> float:
         num_stages, num_replicas = setting.num_stages, setting.num_replicas
-        work = self._work(setting)
+        work, meet = self._work(setting), self._workload.stages_meet(setting.zero_stage)
         stages_seconds = self._stages_seconds(setting, work)
         pipeline = max(self._pipeline_seconds(setting, work), stages_seconds / num_stages)
         networks = self._networks_of(num_stages, num_replicas)
+        optimizer = self._optimizer_seconds(setting, networks)
+        if not meet:  # the slowest stage's own, and it may have few parameters
+            shards = num_replicas if setting.zero_stage == 1 else 1
+            updates = self._num_parameters * self._machine.optimizer_seconds / shards
+            stages_seconds, optimizer = stages_seconds + updates, 0.0
+            pipeline = max(pipeline, stages_seconds / num_stages)
         if not self._workload.exchange.is_plain:  # it may take nearly nothing
-            return pipeline + self._optimizer_seconds(setting, networks) + self._machine.step_seconds
+            return pipeline + optimizer + self._machine.step_seconds
         ready = pipeline + min(
             _least_reduction(network, min(BUCKET_BYTES, SUM_BYTES * self._smallest), num_replicas)
             for network in networks
@@ -114,7 +123,7 @@ class Outlooks:
             if self._machine.is_gpu:
                 reductions -= work.weight + self._machine.action_seconds[2] * num_stages * setting.num_virtual_stages
             ready = max(ready, (stages_seconds + reductions) / num_stages)
-        return ready + self._optimizer_seconds(setting, networks) + self._machine.step_seconds
+        return ready + optimizer + self._machine.step_seconds
 
     def _pipeline_seconds(self, setting: Setting, work: _Work) -> float:
         """From the first forward to the last gradient."""
@@ -136,6 +145,8 @@ class Outlooks:
             return seconds
         forward = self._machine.action_seconds[0] + self._machine.overhead_seconds
         share = 1.0 if is_whole else min(work.share, forward / besides) if besides else work.share
+        if not is_whole and not self._workload.stages_meet(setting.zero_stage):
+            return max(seconds, num_micro_batches * whole / num_stages)
         waits = [(2 if is_whole else 1) * hop for hop in hops[:num_stages]]
         return max(seconds, _least_step(whole, num_micro_batches, share, waits))
 
@@ -158,9 +169,11 @@ class Outlooks:
         return setting.num_micro_batches * whole + (num_stages - 1) * pause + 2 * hops
 
     def _stages_seconds(self, setting: Setting, work: _Work) -> float:
-        """All stages' ends of their last gradients, added up."""
+        """All stages' ends of their last gradients, added up; from their own begin, if they do not meet."""
         depth = setting.num_stages * setting.num_virtual_stages
         whole = work.forward + work.inward + work.weight + depth * self._besides()
+        if not self._workload.stages_meet(setting.zero_stage):
+            return setting.num_micro_batches * whole
         num_stages = setting.num_stages
         waits = sum(work.forwards[:num_stages]) + sum(self._hops_of(setting)[:num_stages])
         return setting.num_micro_batches * whole + waits

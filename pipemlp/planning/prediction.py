@@ -16,8 +16,6 @@ from pipemlp.schedule.placement import Placement, stage_of
 from pipemlp.schedule.schedule import Schedule
 from pipemlp.schedule.simulation import Simulation
 
-"""Gradients that are reduced together: the last bucket is never hidden."""
-
 PLAIN = Exchange()
 
 
@@ -27,7 +25,7 @@ class Prediction:
 
     Args:
         is_measured: whether the costs are from a profile.
-        pipeline_seconds: from the first forward to the last gradient.
+        pipeline_seconds: from the first forward to the last gradient; of the slowest stage, where they do not meet.
         reduction_seconds: of summing up gradients over the replicas, as far as nothing hides it.
         optimizer_seconds: of the optimizer, and of what ZeRO 1 gathers after it.
         other_seconds: the batch, the loss, the loop.
@@ -108,8 +106,15 @@ def predict(
     zero_stage: int,
     value_bytes: int,
     exchange: Exchange = PLAIN,
+    stages_meet: bool = True,
 ) -> Prediction:
-    """The time of a step.
+    """The time from one step to the next.
+
+    Where stages do not meet after a step, one that begins later than the others also begins its next step later: what
+    counts is the stage that takes longest from its own first forward to its own update, and the parts are its own.
+
+        stage 0   |F F F B W B W ...  update|F F F ...
+        stage 1       |F F B W B W ...  update|F F ...
 
     Args:
         simulation: of its schedule with `costs`, which `timed_costs` made.
@@ -119,29 +124,30 @@ def predict(
         num_replicas, zero_stage: the replicas, and whether the optimizer is sharded over them.
         value_bytes: of one parameter.
         exchange: of gradients.
+        stages_meet: whether all of them are done with a step before any begins the next.
     """
     schedule = simulation.schedule
-    ready, updated = [], []
+    parts: list[tuple[float, float, float]] = []
     for stage, layers in enumerate(held):
         network = machine.network_of_replicas(stage, num_replicas)
         num_parameters = sum(layer.num_parameters for layer in layers)
-        ready.append(
-            simulation.ends[stage][-1]
-            + _exposed(schedule, stage, costs, machine, num_parameters, num_replicas, exchange)
-        )
+        exposed = _exposed(schedule, stage, costs, machine, num_parameters, num_replicas, exchange)
         shards = num_replicas if zero_stage == 1 or exchange.serves else 1
-        seconds = machine.optimizer_seconds * num_parameters / shards
-        if (
-            shards > 1 and not exchange.serves
-        ):  # half of an all-reduce: every rank sends its shard of the new parameters around once
-            seconds += network.all_reduce_seconds(value_bytes * num_parameters, num_replicas) / 2
-        updated.append(seconds)
-    makespan = simulation.makespan
+        updating = machine.optimizer_seconds * num_parameters / shards
+        if shards > 1 and not exchange.serves:
+            # half of an all-reduce: every rank sends its shard of the new parameters around once
+            updating += network.all_reduce_seconds(value_bytes * num_parameters, num_replicas) / 2
+        begins = 0.0 if stages_meet else simulation.starts[stage][0]
+        parts.append((simulation.ends[stage][-1] - begins, exposed, updating))
+    pipeline, reduction, optimizer = max(parts, key=sum)
+    if stages_meet:
+        pipeline, optimizer = simulation.makespan, max(updating for _, _, updating in parts)
+        reduction = max(end + exposed for end, exposed, _ in parts) - pipeline
     return Prediction(
         is_measured=machine.is_measured,
-        pipeline_seconds=makespan,
-        reduction_seconds=max(0.0, max(ready) - makespan),
-        optimizer_seconds=max(updated),
+        pipeline_seconds=pipeline,
+        reduction_seconds=reduction,
+        optimizer_seconds=optimizer,
         other_seconds=machine.step_seconds,
         bubbles=simulation.bubbles,
     )

@@ -238,15 +238,17 @@ def _try_automatic(laying: Laying, effort: Effort) -> None:
             return
         if setting.num_virtual_stages > 2 or setting.num_stages == 1 or setting in tried:
             continue
-        if laying.num_actions(setting) <= effort.automatic_actions and _could_gain(candidate) > WORTH_TRYING:
+        if laying.num_actions(setting) <= effort.automatic_actions and _could_gain(laying, candidate) > WORTH_TRYING:
             tried.append(setting)
             laying.lay_out(setting)
 
 
-def _could_gain(candidate: Candidate) -> float:
+def _could_gain(laying: Laying, candidate: Candidate) -> float:
     """By which share of its step a better order of the same actions could make it shorter."""
     setting, costs = candidate.setting, candidate.plan.costs
     assert costs is not None  # it was laid out with a source of costs
+    if not laying.workload.stages_meet(setting.zero_stage):
+        return 1.0 - max(candidate.stage_seconds) / candidate.prediction.pipeline_seconds
     bound = lower_bound(
         setting.num_stages,
         setting.num_micro_batches,

@@ -27,6 +27,7 @@ class Workload:
         weight_decay: whether there is any.
         has_class_labels: whether a label is the index of a class, and not a number for every output.
         exchange: of gradients between replicas.
+        clips: whether gradients are clipped, by the norm of all of them.
     """
 
     layers: tuple[LayerDescription, ...]
@@ -36,6 +37,12 @@ class Workload:
     weight_decay: bool = False
     has_class_labels: bool = False
     exchange: Exchange = PLAIN_EXCHANGE
+    clips: bool = False
+
+    def stages_meet(self, zero_stage: int) -> bool:
+        """Whether all stages wait for each other at the end of a step: clipping, and DeepSpeed's sharded optimizers,
+        want a norm over all of them. If none does, a stage begins the next step as soon as it is done with this one."""
+        return self.clips or self.precision == "bf16" or zero_stage == 1 or self.exchange.serves
 
     @property
     def value_bytes(self) -> int:
@@ -95,6 +102,7 @@ def workload_of(config: RunConfig, layers: tuple[LayerDescription, ...]) -> Work
         weight_decay=config.optimizer.weight_decay > 0,
         has_class_labels=task_of_loss(config.loss) == "classification",
         exchange=exchange_of(config.gradients, layers),
+        clips=config.training.clip_norm is not None,
     )
 
 

@@ -14,6 +14,8 @@ from pipemlp.profiling.together import Together
 MOST_PARAMETERS = 2**24
 """Of a rank; with gradients and two moments 256 MiB, which no cache holds."""
 NUM_BLOCKS = 8
+GRADIENT = 1e-3
+"""Of a value of 1."""
 
 
 def optimizer_seconds(config: RunConfig, layers: Sequence[LayerDescription], together: Together) -> float:
@@ -25,10 +27,13 @@ def optimizer_seconds(config: RunConfig, layers: Sequence[LayerDescription], tog
         together: the ranks.
     """
     parameters, left = [], MOST_PARAMETERS
+    generator = torch.Generator(together.device).manual_seed(0)
     for size in [math.prod(parameter.shape) for layer in layers for parameter in layer.parameters]:
         if left > 0:
-            parameters.append(torch.nn.Parameter(torch.zeros(min(size, left), device=together.device)))
-            parameters[-1].grad = torch.zeros_like(parameters[-1])
+            # numbers as they come: of zeros an update takes up to twice as long
+            values = torch.empty(min(size, left), device=together.device).uniform_(-1.0, 1.0, generator=generator)
+            parameters.append(torch.nn.Parameter(values))
+            parameters[-1].grad = values.detach() * GRADIENT
             left -= size
     optimizer = build_optimizer(config.optimizer, parameters)
 

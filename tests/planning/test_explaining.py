@@ -33,7 +33,7 @@ from pipemlp.planning.workload import Setting, Workload
 def workload(precision: str = "fp32") -> Workload:
     model = ModelConfig.model_validate({"hidden": [256, 256, 64, 64, 64, 32], "norm": "layer"})
     layers = describe_layers(model, DataShape(100, (), 10, "classification", (1000, 0, 0)))
-    return Workload(layers, 32, precision, "adamw")
+    return Workload(layers, 32, precision, "adamw", clips=True)
 
 
 @cache

@@ -1,5 +1,7 @@
 """A step's time from its parts, against what can be worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 from priced_layers import PER_SECOND, WORKLOAD, Source
 
@@ -28,6 +30,14 @@ def test_a_pipeline_has_a_bubble():
     found = predicted(Setting(num_stages=2, num_micro_batches=4, partition=(0, 4, 8)))
     assert found.pipeline_seconds == pytest.approx(4 * 12 + 3 * 3)  # the slower stage, and the other's fill and drain
     assert found.bubbles == pytest.approx((1 - 36 / 57, 1 - 48 / 57))
+
+
+def test_stages_that_do_not_meet_begin_the_next_step_at_once():
+    setting = Setting(num_stages=2, num_micro_batches=8, schedule="zb-h2", partition=(0, 4, 8))
+    apart = predicted(setting)
+    assert apart.pipeline_seconds == pytest.approx(8 * 12)
+    meeting = lay_out(replace(WORKLOAD, clips=True), setting, Known(source=Source())).prediction
+    assert meeting.pipeline_seconds == pytest.approx(8 * 12 + 3)  # the second stage begins after the first's forward
 
 
 def test_actions_and_messages():
