@@ -64,16 +64,18 @@ def time_compressions(num_rounds: int) -> tuple[dict[str, list[float]], dict[str
     from pipemlp.engine.updates.exchanging import in_buckets, pattern_exchange
     from pipemlp.gradients.links import Links
     from pipemlp.gradients.meter import Meter
+    from pipemlp.planning.sums import BUCKET_BYTES, COMPRESSED_BUCKET_BYTES
 
     torch.manual_seed(1)
     model = nn.Sequential(*(part for _ in range(DEPTH) for part in (nn.Linear(WIDTH, WIDTH), nn.ReLU())))
     gradients = _gradients(model, NUM_STEPS_OF_GRADIENTS)
     meters, flats, exchanges, numbers = {}, {}, {}, {}
     for name, section in WAYS.items():
+        config = GradientsConfig.model_validate(section)
         meters[name], flats[name] = Meter(), torch.empty_like(gradients[0])
-        buckets = in_buckets(flats[name], list(model.parameters()))
-        links = Links(dist.new_group())
-        exchanges[name] = pattern_exchange(GradientsConfig.model_validate(section), buckets, links, meters[name])
+        bucket_bytes = BUCKET_BYTES if config.compression.name == "none" else COMPRESSED_BUCKET_BYTES
+        buckets = in_buckets(flats[name], list(model.parameters()), bucket_bytes)
+        exchanges[name], _ = pattern_exchange(config, buckets, Links(dist.new_group()), meters[name])
         numbers[name] = range(len(buckets))
 
     def call(name: str) -> None:

@@ -11,6 +11,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import exchange_accuracy
@@ -55,17 +56,15 @@ def main() -> int:
     losses: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="pipemlp-benchmark-") as name:
         folder = Path(name)
-        for found in (*_over_loopback(options, folder), *_over_slow_links(options, folder, rates)):
-            findings.append(found)
+        for found in chain(_over_loopback(options, folder), _over_slow_links(options, folder, rates)):
+            findings += found
+            _write(options, findings, rates, losses)
         if options.picture is not None:
             _say("loss under several bounds of staleness ...")
             losses = loss_rows(options, folder)
             draw(losses, options.picture)
+            _write(options, findings, rates, losses)
     _print(findings, rates)
-    if options.json is not None:
-        environment = {"machine": platform.machine(), "python": platform.python_version()}
-        result = {"environment": environment, "rates": rates, "findings": [each.to_json() for each in findings]}
-        options.json.write_text(json.dumps(result | {"losses": losses}, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -84,14 +83,17 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _over_loopback(options: argparse.Namespace, folder: Path) -> Iterator[Finding]:
+def _over_loopback(options: argparse.Namespace, folder: Path) -> Iterator[list[Finding]]:
+    """By part, as all that is measured, so that what was found is written before the next takes its minutes."""
     for part, measure in OVER_LOOPBACK.items():
         if options.only in part and options.link in LOOPBACK:
             _say(f"{part}, over loopback ...")
-            yield from _said(measure(options, folder))
+            yield _said(measure(options, folder))
 
 
-def _over_slow_links(options: argparse.Namespace, folder: Path, rates: list[dict[str, object]]) -> Iterator[Finding]:
+def _over_slow_links(
+    options: argparse.Namespace, folder: Path, rates: list[dict[str, object]]
+) -> Iterator[list[Finding]]:
     """By link, so that every link is made, and its rate proven, once."""
     chosen = {
         key: measure
@@ -110,7 +112,21 @@ def _over_slow_links(options: argparse.Namespace, folder: Path, rates: list[dict
             rates.append(_proven(links, folder))
             for part, measure in parts.items():
                 _say(f"{part}, {num_replicas} replicas at {megabits} Mbit/s ...")
-                yield from _said(measure(options, folder, links))
+                yield _said(measure(options, folder, links))
+
+
+def _write(
+    options: argparse.Namespace,
+    findings: list[Finding],
+    rates: list[dict[str, object]],
+    losses: list[dict[str, object]],
+) -> None:
+    """All that is known so far."""
+    if options.json is None:
+        return
+    environment = {"machine": platform.machine(), "python": platform.python_version()}
+    result = {"environment": environment, "rates": rates, "findings": [each.to_json() for each in findings]}
+    options.json.write_text(json.dumps(result | {"losses": losses}, indent=1) + "\n", encoding="utf-8")
 
 
 def _proven(links: slow_links.SlowLinks, folder: Path) -> dict[str, object]:

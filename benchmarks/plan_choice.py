@@ -14,22 +14,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import torch
+from alternation import alternate
 from plan_cases import CHOICES
-from planned_run import profiled, run_setting
+from planned_run import CPU, profiled
 from rich.console import Console
 from rich.table import Table
 from start_ranks import run_ranks
 
+from pipemlp.engine.pipeline import Pipeline
 from pipemlp.planning.candidates import settings
+from pipemlp.planning.making import Known, lay_out
+from pipemlp.planning.plan import Plan
 from pipemlp.planning.search import search
 from pipemlp.planning.workload import Setting, workload_of
+from pipemlp.training.planning import PlanningInputs
+from pipemlp.training.profile_units import Making, made_up_batch
+from pipemlp.training.worker import weighted_loss
 
 NUM_RANKS = 2
 NEAR, WANTED_SHARE = 1.05, 0.9
 """The first choice may take so many times the best one's time, in so many of the cases."""
 FINALISTS = 4
 """Of all that were run, those that run again beside the first choice."""
-FIRST_STEPS, FINAL_STEPS = 20, 40
+STEPS_IN_BLOCK = 4
 
 
 @dataclass(frozen=True)
@@ -72,12 +80,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     parser.add_argument("--only", default="", help="only models whose name contains this")
-    parser.add_argument("--rounds", type=int, default=5, help="of the first choice and the finalists, in turns (5)")
+    parser.add_argument("--rounds", type=int, default=30, help="of the first choice and the finalists, in turns (30)")
     parser.add_argument("--seconds", type=float, default=14.0, help="of each profile (14)")
     parser.add_argument("--quick", action="store_true", help="few candidates: does it run, not how well")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds = 1, 4.0
+        options.rounds, options.seconds = 3, 4.0
     return options
 
 
@@ -92,28 +100,64 @@ def measure(config_file: Path, options: argparse.Namespace) -> Choice:
         candidates.append(first)
     if options.quick:
         candidates = [first, *candidates[::20]]
-
-    def seconds_of(setting: Setting, num_steps: int) -> float:
-        # what is measured is that of rank 0, and ranks must agree on who is fastest: all take its word
-        return _agreed(run_setting(config, inputs, profile, setting, num_steps).report.measured_seconds or 0.0)
-
-    once = {setting: seconds_of(setting, FIRST_STEPS) for setting in candidates}
-    order = sorted(once, key=once.__getitem__)
-    finalists = list(dict.fromkeys([first, *order[:FINALISTS]]))
-    times: dict[Setting, list[float]] = {setting: [] for setting in finalists}
-    for turn in range(options.rounds):
-        for setting in finalists[:: -1 if turn % 2 else 1]:
-            times[setting].append(seconds_of(setting, FINAL_STEPS))
-    found = {setting: median(own) for setting, own in times.items()}
-    return Choice(len(candidates), first, found, order.index(first) + 1)
+    competitors = [BlockOfSteps(inputs, lay_out(workload, setting, Known(source=profile))) for setting in candidates]
+    once = _seconds(competitors, max(3, options.rounds // 3))
+    order = sorted(range(len(candidates)), key=once.__getitem__)
+    chosen = candidates.index(first)
+    finalists = list(dict.fromkeys([chosen, *order[:FINALISTS]]))
+    again = _seconds([competitors[index] for index in finalists], options.rounds)
+    found = {candidates[index]: seconds for index, seconds in zip(finalists, again, strict=True)}
+    return Choice(len(candidates), first, found, order.index(chosen) + 1)
 
 
-def _agreed(seconds: float) -> float:
-    import torch.distributed as dist
+class BlockOfSteps:
+    """The product's pipeline by one plan, some steps in a row: stages may begin the next while others end one.
 
-    shared = [seconds]
-    dist.broadcast_object_list(shared, src=0)
-    return float(shared[0])
+    Args:
+        inputs: of the configuration.
+        plan: to run by.
+    """
+
+    system = "pipemlp"
+
+    def __init__(self, inputs: PlanningInputs, plan: Plan) -> None:
+        config = inputs.config
+        loss = weighted_loss(config)
+        self.schedule = plan.schedule.name
+        self._pipeline = Pipeline(
+            inputs.layers,
+            plan,
+            optimizer=config.optimizer,
+            loss=loss,
+            clip_norm=config.training.clip_norm,
+            precision=config.precision,
+            seed=config.run.seed,
+            timeout_seconds=config.fault.timeout_seconds,
+        )
+        making = Making(CPU, torch.float32, loss, inputs.shape.task, config.run.seed)
+        place = self._pipeline.place
+        needed = place.reads_inputs or place.computes_loss
+        batch = made_up_batch(making, inputs.layers, plan.micro_batch_rows, plan.num_micro_batches)
+        self._batch, self._rate, self._num_steps = batch if needed else [], config.optimizer.lr, 0
+
+    def step(self) -> None:
+        """A block."""
+        for _ in range(STEPS_IN_BLOCK):
+            self._pipeline.train_batch(self._batch, step=self._num_steps, learning_rate=self._rate)
+            self._num_steps += 1
+
+    def last_loss(self) -> float | None:
+        """Asked between blocks, of all ranks."""
+        return float(self._pipeline.batch_loss())
+
+    def kept_between_steps(self) -> Sequence[torch.Tensor]:
+        """Nobody counts bytes here."""
+        return ()
+
+
+def _seconds(competitors: Sequence[BlockOfSteps], num_rounds: int) -> list[float]:
+    """Of a step, on the median; the same on every rank."""
+    return [median(each.seconds) / STEPS_IN_BLOCK for each in alternate(competitors, num_rounds)]
 
 
 def _row(label: str, choice: Choice) -> dict[str, object]:

@@ -71,7 +71,7 @@ class Ours:
 
     def begin(self, num_steps: int) -> None:
         """A run directory and a trainer of `num_steps` steps."""
-        budget = Budget(num_steps, self._preparation.budget.steps_per_epoch, num_steps)
+        budget = Budget(num_steps, self._preparation.budget.steps_per_epoch, num_steps, num_steps)
         preparation = replace(self._preparation, budget=budget)
         self._num_rounds += 1
         self._run_dir = self._folder / f"round-{self._num_rounds}"

@@ -1,5 +1,6 @@
 """What all tests share: ranks that are started once per world size, and the `--full` option."""
 
+import json
 import os
 import signal
 
@@ -47,6 +48,11 @@ def run_on_ranks(_pools):
 @pytest.fixture(scope="session")
 def table_run(tmp_path_factory: pytest.TempPathFactory):
     """A trained table regression; see table_run.py."""
-    from table_run import train_table
+    from shared_runs import made_once
+    from table_run import TableRun, train_table
 
-    return train_table(tmp_path_factory.mktemp("table"))
+    def make(folder):
+        (folder / "reported.json").write_text(json.dumps(train_table(folder).reported))
+
+    folder = made_once(tmp_path_factory, "table", make)
+    return TableRun(folder, json.loads((folder / "reported.json").read_text()))

@@ -13,7 +13,10 @@ import torch
 import torch.distributed as dist
 
 from pipemlp.gradients import fully_connected, ring, tree
+from pipemlp.gradients.bucket import Bucket
+from pipemlp.gradients.exchange import BackendExchange
 from pipemlp.gradients.links import ExchangeError, Links
+from pipemlp.gradients.meter import Meter
 from pipemlp.gradients.pattern import make_pattern
 
 
@@ -106,3 +109,14 @@ class _StoppedError(Exception):
 
 def _stop() -> None:
     raise _StoppedError("stopped")
+
+
+def backend_exchanged() -> tuple[torch.Tensor, Meter]:
+    """Body: two buckets by the backend's exchange; what is there afterwards, and what it cost."""
+    values, meter = (dist.get_rank() + 1) * torch.arange(10.0), Meter()
+    buckets = [Bucket(part, (part,)) for part in values.split([4, 6])]
+    exchange = BackendExchange(buckets, dist.new_group(), meter)
+    for index in (1, 0):
+        exchange.start(index)
+    exchange.finish()
+    return values, meter

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -10,9 +10,8 @@ from equality import NUM_STEPS, SEED, SHAPE, Case, _evaluation, _named, batch, b
 
 from pipemlp.config.errors import RunFailedError
 from pipemlp.config.gradients import GradientsConfig, Local
+from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.pipeline import Pipeline
-from pipemlp.engine.private.master_weights import read_weights, write_weights
 from pipemlp.engine.private.store import default_store
 from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.whole import build_model
@@ -33,6 +32,7 @@ class Told:
         error: what ended it.
         behind, most_ahead: staleness of an asynchronous update.
         warnings: of an asynchronous update.
+        left_out: what pushes keep for the next ones.
     """
 
     losses: list[float]
@@ -45,6 +45,7 @@ class Told:
     behind: dict[int, int] | None = None
     most_ahead: int = 0
     warnings: tuple[str, ...] = ()
+    left_out: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def steps(case: Case, num_steps: int = NUM_STEPS, precision: str = "fp32", poisoned: int | None = None) -> Told:
@@ -103,6 +104,33 @@ def turns(
     assert pipeline.update.staleness is not None
     told.behind, told.most_ahead = dict(pipeline.update.staleness.behind), pipeline.update.staleness.most_ahead
     told.num_steps = pipeline.update.meter.num_steps
+    return told
+
+
+def partly_poisoned(case: Case, num_steps: int) -> Told:
+    """Body: asynchronous steps; in each, one value of one gradient of the last stage is not finite, on all replicas."""
+    pipeline = build(case)
+    told = Told([], _named(pipeline), {}, None)
+    update, place = pipeline.update, pipeline.place
+    take_step = update.step
+
+    def step(sums: GradientSums, learning_rate: float) -> None:
+        if place.stage == case.stages - 1:
+            update._gradients[0].values[0] = float("inf")
+        take_step(sums, learning_rate)
+
+    update.step = step
+    for _ in range(num_steps):
+        pipeline.train_batch(iter(_slice(case, place.replica)), step=0, learning_rate=0.01, slice_index=place.replica)
+    with update.judged():
+        told.judged = _named(pipeline)
+        try:
+            update.warnings()
+        except RunFailedError as error:
+            told.error = str(error)
+    update.end()
+    told.behind = dict(update.staleness.behind)
+    told.left_out = {name: value.clone() for name, value in update.state().items()}
     return told
 
 
@@ -176,24 +204,6 @@ def local(case: Case, num_steps: int) -> Told:
     told.parameters = _named(pipeline)
     told.bytes_sent, told.num_steps = pipeline.update.meter.bytes_sent, pipeline.update.meter.num_steps
     return told
-
-
-def gone_on(case: Case) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Body: six steps of one pipeline, and three of each of two, the second with the first's parameters and state."""
-
-    def train(pipeline: Pipeline, some: range) -> Pipeline:
-        for step in some:
-            pipeline.train_batch(iter(micro_batches(case, pipeline.plan, step)), step=step, learning_rate=0.01)
-        return pipeline
-
-    # without momentum DeepSpeed's optimizer has no state of its own
-    case = replace(case, optimizer="plain sgd")
-    whole = _named(train(build(case), range(6)))
-    first, second = train(build(case), range(3)), build(case)
-    weights = read_weights(first.engine, list(first.module.parameters()))
-    write_weights(second.engine, list(second.module.parameters()), weights)
-    second.update.load_state({name: value.clone() for name, value in first.update.state().items()})
-    return whole, _named(train(second, range(3, 6)))
 
 
 def gradients(**settings: object) -> GradientsConfig:

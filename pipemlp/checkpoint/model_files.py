@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def save_index(
     shape: DataShape,
     preprocessing: Preprocessing,
     about: Mapping[str, object],
+    file_of: Callable[[int], str] = layer_file,
 ) -> None:
     """Write what is needed to build the model again: its configuration, the data's shape and preprocessing."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ def save_index(
             {
                 "index": layer.index,
                 "kind": layer.kind,
-                "file": layer_file(layer.index),
+                "file": file_of(layer.index),
                 "parameters": layer.num_parameters,
             }
             for layer in layers

@@ -1,16 +1,43 @@
 """The trained model as a plain torch module: raw columns in, logits or values in the target's own units out."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from pipemlp.checkpoint.contents import Contents
+from pipemlp.checkpoint.folder import FOLDER, check_whole, saved_steps, step_folder
+from pipemlp.checkpoint.manifest import MANIFEST_FILE
 from pipemlp.checkpoint.model_files import read_index, read_layers
+from pipemlp.config.errors import ModelFileError
 from pipemlp.data import Preprocessing
+from pipemlp.engine.share import VALUE
 from pipemlp.model.whole import WholeModel, build_model
-from pipemlp.planning.layers import describe_layers
+from pipemlp.planning.layers import LayerDescription, describe_layers
+
+
+def checkpoint_layers(directory: Path, layers: Sequence[LayerDescription]) -> dict[int, dict[str, torch.Tensor]]:
+    """The weights of a checkpoint, as they compute: of bf16 the float32 copies rounded, of local updates the average.
+
+    Raises:
+        ModelFileError: if the checkpoint is not whole.
+    """
+    checkpoint = check_whole(directory)
+    source = Contents(directory, checkpoint.manifest).layers()
+    rounded = torch.bfloat16 if checkpoint.manifest.facts.get("precision") == "bf16" else torch.float32
+    return {
+        layer.index: {
+            parameter.name: source.read(layer.index, parameter.name, VALUE, 0, math.prod(parameter.shape))
+            .to(rounded)
+            .float()
+            .view(parameter.shape)
+            for parameter in layer.parameters
+        }
+        for layer in layers
+    }
 
 
 class TrainedModel(nn.Module):
@@ -47,7 +74,7 @@ class TrainedModel(nn.Module):
         give logits, regressions values in the target's own units.
         """
         scaled = (numeric.double() - self.input_means) / self.input_stds
-        outputs = self.layers(torch.nan_to_num(scaled, nan=0.0).float(), categorical)
+        outputs = self.layers(scaled.masked_fill(scaled.isnan(), 0.0).float(), categorical)
         if self.output_means.numel():
             outputs = outputs.double() * self.output_stds + self.output_means
         return outputs
@@ -63,16 +90,25 @@ class TrainedModel(nn.Module):
         return numeric, torch.from_numpy(codes).to(numeric.device)
 
 
-def load_trained_model(run_dir: Path) -> TrainedModel:
-    """The model of a finished run, in evaluation mode, on the CPU.
+def load_trained_model(path: Path) -> TrainedModel:
+    """The model of a finished run, or of a checkpoint, in evaluation mode, on the CPU.
+
+    Args:
+        path: a run directory, or `checkpoints/step-N` in one.
 
     Raises:
-        ModelFileError: if the run has no model, or a file of it is missing or damaged.
+        ModelFileError: if there is no model, or a file of it is missing or damaged.
     """
-    directory = run_dir / "model"
+    is_checkpoint = (path / MANIFEST_FILE).is_file()
+    directory = path if is_checkpoint else path / "model"
+    if not directory.is_dir() and (steps := saved_steps(path / FOLDER)):
+        raise ModelFileError(
+            f"{path}: no trained model yet; its newest checkpoint is {path / FOLDER / step_folder(steps[-1])}, "
+            "which can be used in its place"
+        )
     model, shape, preprocessing, _ = read_index(directory)
     layers = describe_layers(model, shape)
-    tensors = read_layers(directory, layers)
+    tensors = checkpoint_layers(path, layers) if is_checkpoint else read_layers(directory, layers)
     whole = build_model(layers, seed=0)
     whole.load_state_dict(
         {f"{index}.{name}": value for index, layer in tensors.items() for name, value in layer.items()}

@@ -20,10 +20,10 @@ def exchange_lines(advice: Advice | None) -> list[str]:
         )
         return lines
     best = advice.worthwhile[0]
-    key = "pattern" if best in advice.patterns else "compression"
+    changes = ", ".join(f"{key}: {value}" for key, value in best.changes.items())
     lines.append(
-        f"  gradients.{key}: {best.name} would pay: at most {best.saves:.0%} of the step less"
-        + (", before what encoding takes; compressed gradients are not exact" if key == "compression" else "")
+        f"  {changes} would pay: at most {best.saves:.0%} of the step less"
+        + (", before what encoding takes; compressed gradients are not exact" if best in advice.compressions else "")
     )
     return lines
 

@@ -156,7 +156,7 @@ def _explain(answer: Answer, console: Console) -> None:
     step = choice.step_seconds
     shares = ", ".join(f"{name} {seconds_text(own)} ({own / step:.1%})" for name, own in parts.items())
     _say(console, f"a step of {seconds_text(step)}, on an average rank: {shares}")
-    for line in exchange_lines(advice_on(choice, answer.workload, answer.machine)):
+    for line in exchange_lines(advice_on(choice, answer.workload, answer.machine, answer.config)):
         _say(console, line)
     _say(console, cut_text(choice))
     console.print(_stages_table(choice))

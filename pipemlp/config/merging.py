@@ -12,7 +12,11 @@ from pipemlp.config.origin import Key, Position
 from pipemlp.config.reading import Document
 from pipemlp.config.structure import annotation_at, arms_of, choice_of
 
-EXCLUSIVE = (("training", "epochs", "steps"), ("evaluation", "every_epochs", "every_steps"))
+EXCLUSIVE = (
+    ("training", "epochs", "steps"),
+    ("evaluation", "every_epochs", "every_steps"),
+    ("checkpoint", "every_epochs", "every_steps"),
+)
 """Section and two of its keys of which only one may be given."""
 
 

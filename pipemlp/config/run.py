@@ -22,6 +22,11 @@ class RunSection(Section):
     """CPU threads per process; `auto` shares the cores out evenly."""
 
 
+def _one_interval(section: "EvaluationConfig | CheckpointConfig") -> None:
+    if section.every_epochs is not None and section.every_steps is not None:
+        raise ValueError("every_epochs and every_steps are both given; keep one of them")
+
+
 class EvaluationConfig(Section):
     """When to evaluate on the validation rows, and what."""
 
@@ -33,17 +38,27 @@ class EvaluationConfig(Section):
     """Metrics by name; `auto` takes those of the task."""
 
     @model_validator(mode="after")
-    def _one_interval(self) -> "EvaluationConfig":
-        if self.every_epochs is not None and self.every_steps is not None:
-            raise ValueError("every_epochs and every_steps are both given; keep one of them")
+    def _check(self) -> "EvaluationConfig":
+        _one_interval(self)
         return self
 
 
 class CheckpointConfig(Section):
-    """What is kept of the weights."""
+    """When the run is saved so that it can go on after it was killed, and what is kept."""
 
+    every_epochs: Positive | None = None
+    """Epochs between two checkpoints; 1 when `every_steps` is not given either."""
+    every_steps: Positive | None = None
+    """Steps between two checkpoints; give this or `every_epochs`."""
+    keep: Annotated[int, Field(ge=2)] = 2
+    """How many of the newest checkpoints stay; at least 2, so that there is one if the newest is damaged."""
     best: str | None = None
     """A validation metric (or `loss`): the model kept at the end is the best by it, not the last."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "CheckpointConfig":
+        _one_interval(self)
+        return self
 
 
 class FaultConfig(Section):
@@ -51,6 +66,8 @@ class FaultConfig(Section):
 
     timeout_seconds: PositiveFloat = 600.0
     """How long a rank waits for another before the run fails."""
+    restarts: NonNegative = 0
+    """How often `pipemlp train` starts a run that died again, from its newest whole checkpoint."""
 
 
 class LoggingConfig(Section):

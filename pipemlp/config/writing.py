@@ -2,10 +2,12 @@
 
 import io
 import os
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipemlp.config.files import replace_text
 from pipemlp.config.root import RunConfig
 from pipemlp.config.scalars import plain_scalar
 
@@ -27,13 +29,12 @@ def config_text(config: RunConfig) -> str:
 
 
 def write_config(config: RunConfig, path: str | os.PathLike[str]) -> None:
-    """Write `config_text` to a file. Relative paths stay as they are: see `paths.with_absolute_paths`.
+    """Write `config_text` to a file, in one step. Relative paths stay as they are: see `paths.with_absolute_paths`.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write(config_text(config))
+    replace_text(Path(path), config_text(config))
 
 
 def _text(representer: Any, value: str) -> Any:

@@ -84,6 +84,8 @@ class Executor:
     sums: GradientSums
     device: torch.device
     clock: Clock
+    at: Action | None = field(default=None, init=False)
+    """What it does, or did last."""
     _timed: bool = field(default=False, init=False)
     _results: dict[int, Tensor] = field(default_factory=dict, init=False)
     _posted: dict[tuple[str, int, int], Arrival] = field(default_factory=dict, init=False)
@@ -113,7 +115,7 @@ class Executor:
         table, clock, let_go = self._table, self.clock, self.transport.let_go
         self._timed = clock.listens  # asked once: between two small actions every call counts
         for action in program:
-            virtual_stage, kind, micro_batch = action
+            virtual_stage, kind, micro_batch = self.at = action
             if self._timed:
                 clock.begin(action)
             table[kind](virtual_stage, micro_batch)

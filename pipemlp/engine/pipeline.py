@@ -15,8 +15,10 @@ from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
 from pipemlp.engine.private.build_engine import build_engine
 from pipemlp.engine.private.gradient_home import flat_buffer
+from pipemlp.engine.private.optimizer_shares import optimizer_shares
 from pipemlp.engine.private.stage_module import StageModule
 from pipemlp.engine.private.timeouts import set_all_timeouts
+from pipemlp.engine.share import VALUE, Named, Share, Source
 from pipemlp.engine.transport import Transport
 from pipemlp.engine.updates.making import make_update, steps_apart
 from pipemlp.engine.virtual_stage import LossFunction, VirtualStage
@@ -24,6 +26,7 @@ from pipemlp.model.dropout import DropoutKey
 from pipemlp.model.weight_gradients import split_parameters
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.plan import Plan
+from pipemlp.schedule.action import Action
 from pipemlp.schedule.costs import Costs, uniform_costs
 from pipemlp.schedule.forward_only import forward_only
 from pipemlp.schedule.lower import Program
@@ -105,13 +108,13 @@ class Pipeline:
         self.loss = loss
         self.place = place_of(plan, dist.get_rank())
         self.gradients = gradients
-        self._apart = steps_apart(gradients, plan)
-        self.is_asynchronous = self._apart and gradients.is_asynchronous
-        self.module = StageModule(layers, plan, seed=seed, dtype=dtype, replicas_apart=self._apart)
+        self.replicas_apart = steps_apart(gradients, plan)
+        self.is_asynchronous = self.replicas_apart and gradients.is_asynchronous
+        self.module = StageModule(layers, plan, seed=seed, dtype=dtype, replicas_apart=self.replicas_apart)
         self.engine = build_engine(
             self.module,
             build_optimizer(optimizer, self.module.parameters()),
-            deepspeed_config(plan, clip_norm=clip_norm, precision=precision, replicas_apart=self._apart),
+            deepspeed_config(plan, clip_norm=clip_norm, precision=precision, replicas_apart=self.replicas_apart),
         )
         self.clock = Clock(self.engine.device)
         self._seed = seed
@@ -173,6 +176,11 @@ class Pipeline:
         return programs(schedule, costs)[self.place.stage]
 
     @property
+    def at(self) -> Action | None:
+        """The action that it runs, or ran last; any thread may ask."""
+        return self._executor.at
+
+    @property
     def data_group(self) -> dist.ProcessGroup:
         """The replicas of this rank's stage."""
         return self.module.data_group
@@ -203,7 +211,7 @@ class Pipeline:
             DropoutKey(self._seed, step, first_row + index * plan.micro_batch_rows)
             for index in range(plan.num_micro_batches)
         ]
-        whole = plan.num_replicas if self._apart else 1  # alone, a replica takes the mean of its own rows
+        whole = plan.num_replicas if self.replicas_apart else 1  # alone, a replica takes the mean of its own rows
         batch.seed_gradient = torch.tensor(whole * share, device=self.engine.device, dtype=self._loss_dtype)
         self._sums.begin()
         losses = self._executor.run(self._training_program, batch)
@@ -267,6 +275,34 @@ class Pipeline:
             for name, module in self.module.named_children()
             if name.isdigit()
         }
+
+    def shares(self) -> tuple[list[Share], bool]:
+        """What this rank keeps the truth of, with the optimizer's tensors; and whether all replicas have the same."""
+        named = {
+            parameter: Named(int(layer), name, parameter.numel())
+            for layer, module in self.module.named_children()
+            if layer.isdigit()
+            for name, parameter in module.named_parameters()
+        }
+        replica = 0 if self.replicas_apart else self.place.replica
+        served = self.update.shares(named, self.place.replica)
+        if served is not None:
+            return served
+        shares, replicated = optimizer_shares(self.engine, named, replica)
+        return shares, replicated and not self.replicas_apart
+
+    @torch.no_grad()
+    def load(self, source: Source) -> None:
+        """Take weights and the optimizer's state from a checkpoint, whatever grid and cut it was saved with.
+
+        Raises:
+            ModelFileError: if something is not there.
+        """
+        for index, layer in self.layer_tensors().items():
+            for name, value in layer.items():
+                value.copy_(source.read(index, name, VALUE, 0, value.numel()).view(value.shape))
+        for share in self.shares()[0]:
+            share.load(source)
 
     @torch.no_grad()
     def set_layer_tensors(self, tensors: dict[int, dict[str, torch.Tensor]]) -> None:

@@ -5,19 +5,20 @@
                 far ahead of the slowest: then when that one has pushed
 
 Every push moves the parameters by the worker's own gradient and 1 / n of the learning rate: n pushes move them about as
-far as one synchronous step. A push that is not finite changes nothing, and is counted against its replica.
+far as one synchronous step. A gradient that is not finite changes nothing anywhere: as a server sees only its own part
+of it, the worker says so to all servers, which count it against its replica.
 """
 
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipemlp.gradients.links import ExchangeError, Links
+from pipemlp.gradients.links import ExchangeError, Links, lost
 from pipemlp.gradients.mail import HEADER_BYTES, Header, Kind, read_header, write_header
 from pipemlp.gradients.parameter_server import ParameterServer
 from pipemlp.gradients.staleness import Clocks, Staleness
@@ -56,12 +57,14 @@ class AsynchronousServer:
         self._waiting: list[int] = []
         self._last_answer: dict[int, tuple[dist.Work, Tensor]] = {}
         self._running = set(range(answers.num_replicas)) - {answers.rank}
-        self.own_answers: SimpleQueue[Tensor | BaseException] = SimpleQueue()
-        """To the worker beside it."""
+        self.own_answers: SimpleQueue[Tensor | None] = SimpleQueue()
+        """To the worker beside it; None once there will be no more."""
+        self.failure: BaseException | None = None
+        """Why the thread ended, if it did before its time."""
         self.version = 0
         self.staleness = Staleness()
         self.refused: Counter[int] = Counter()
-        """Pushes that were not finite, by replica."""
+        """Steps whose gradients were not finite, by replica."""
         self._thread = threading.Thread(target=self._listen, name="parameter server", daemon=True)
         self._thread.start()
 
@@ -73,7 +76,8 @@ class AsynchronousServer:
                 sender = dist.recv(message, group=self._requests)
                 self.handle(rank_of.index(sender), message)
         except BaseException as error:  # noqa: BLE001 - the worker beside it says it
-            self.own_answers.put(error)
+            self.failure = error
+            self.own_answers.put(None)
 
     @torch.no_grad()
     def handle(self, replica: int, message: Tensor) -> None:
@@ -85,6 +89,10 @@ class AsynchronousServer:
                     self._clocks.stepped(replica, header.steps)
                     self._update(replica, header, message[HEADER_BYTES:])
                     self._waiting.append(replica)
+                case Kind.SKIP:
+                    self._clocks.stepped(replica, header.steps)
+                    self.refused[replica] += 1
+                    self._waiting.append(replica)
                 case Kind.PAUSE:
                     self._clocks.pause(replica)
                     self._send(replica)
@@ -93,12 +101,8 @@ class AsynchronousServer:
             self._answer()
 
     def _update(self, replica: int, header: Header, payload: Tensor) -> None:
-        gradient = self._decode(payload)
-        if not gradient.sum().isfinite() and not gradient.isfinite().all():
-            self.refused[replica] += 1
-            return
         self.staleness.note(self.version - header.version, self._clocks.lead(replica) - 1)
-        self._server.update(gradient, header.learning_rate)
+        self._server.update(self._decode(payload), header.learning_rate)
         self.version += 1
 
     def _answer(self) -> None:
@@ -106,6 +110,11 @@ class AsynchronousServer:
         for replica in [each for each in self._waiting if self._clocks.may_go_on(each)]:
             self._waiting.remove(replica)
             self._send(replica)
+
+    def slowest(self) -> int:
+        """The replica that the others wait for."""
+        with self._lock:
+            return self._clocks.slowest()
 
     def write(self) -> None:
         """Put the share where this replica's parameters are; nothing must be on its way."""
@@ -156,10 +165,19 @@ class AsynchronousWorker:
         Raises:
             ExchangeError: if a server is gone or does not answer.
         """
+        return self._step(Kind.PUSH, payloads, learning_rate)
+
+    def skip(self, payload_bytes: Sequence[int]) -> list[Tensor]:
+        """Tell every server that this step's gradient is not finite; the parameters of each, as `push` gives them.
+
+        Raises:
+            ExchangeError: as `push` does.
+        """
+        return self._step(Kind.SKIP, _blank(payload_bytes), 0.0)
+
+    def _step(self, kind: Kind, payloads: Sequence[Sequence[Tensor]], learning_rate: float) -> list[Tensor]:
         self._steps += 1
-        return self._ask(
-            [Header(Kind.PUSH, self._steps, version, learning_rate) for version in self.versions], payloads
-        )
+        return self._ask([Header(kind, self._steps, version, learning_rate) for version in self.versions], payloads)
 
     def pause(self, payload_bytes: Sequence[int]) -> None:
         """Nobody needs to wait for this worker until its next push; all servers know once this returns."""
@@ -175,16 +193,39 @@ class AsynchronousWorker:
         arrivals = {replica: self._answers.receive(self._room[replica], replica) for replica in others}
         self._send(headers, payloads)
         for replica in others:
-            self._answers.wait(arrivals[replica], replica, "pulling parameters")
+            self._wait(arrivals[replica], replica)
         self._room[self._requests.rank] = self._own_answer()
         self.versions = [read_header(answer).version for answer in self._room]
         return [answer[HEADER_BYTES:] for answer in self._room]
 
+    def _wait(self, arrival: dist.Work, replica: int) -> None:
+        """For an answer; others may keep it back because the server here has failed, which then is what to say."""
+        self._check_own()
+        try:
+            self._answers.wait(arrival, replica, "pulling parameters")
+        except ExchangeError:
+            if not isinstance(self._own.failure, RuntimeError):  # of a broken link, who was waited for says more
+                self._check_own()
+            raise
+
     def _own_answer(self) -> Tensor:
-        answer = self._own.own_answers.get(timeout=self._timeout_seconds)
-        if isinstance(answer, BaseException):
-            raise ExchangeError(f"the parameter server of replica {self._requests.rank}: {answer}") from answer
+        """The answer of the server beside this worker.
+
+        Raises:
+            ExchangeError: if the server has failed, or waits too long for the slowest replica.
+        """
+        try:
+            answer = self._own.own_answers.get(timeout=self._timeout_seconds)
+        except Empty:
+            raise lost(self._own.slowest(), "waiting for the slowest replica") from None
+        self._check_own()
+        assert answer is not None
         return answer
+
+    def _check_own(self) -> None:
+        failure = self._own.failure
+        if failure is not None:
+            raise ExchangeError(f"the parameter server of replica {self._requests.rank}: {failure}") from failure
 
     def _send(self, headers: Sequence[Header], payloads: Sequence[Sequence[Tensor]]) -> None:
         posted = []

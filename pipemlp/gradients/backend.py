@@ -5,6 +5,9 @@ from torch import Tensor
 
 from pipemlp.gradients.links import Links, lost
 
+MOMENT = "all-reduce of the backend"
+"""What is said to go on where a replica is lost in it."""
+
 
 class Backend:
     """Sums by the backend of the group.
@@ -25,4 +28,4 @@ class Backend:
         try:
             dist.all_reduce(values, group=links.group)
         except RuntimeError as error:
-            raise lost(None, "all-reduce of the backend") from error
+            raise lost(None, MOMENT) from error

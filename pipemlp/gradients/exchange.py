@@ -14,7 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 import torch.distributed as dist
 
+from pipemlp.gradients.backend import MOMENT
 from pipemlp.gradients.bucket import Bucket
+from pipemlp.gradients.links import lost
 from pipemlp.gradients.meter import Meter
 
 
@@ -32,9 +34,16 @@ class BackendExchange:
         self._ends: list[tuple[float, Future[float]]] = []
 
     def start(self, index: int) -> None:
-        """Start the all-reduce of a bucket."""
+        """Start the all-reduce of a bucket.
+
+        Raises:
+            ExchangeError: if a replica is gone.
+        """
         values = self._buckets[index].values
-        work = dist.all_reduce(values, group=self._group, async_op=True)
+        try:
+            work = dist.all_reduce(values, group=self._group, async_op=True)
+        except RuntimeError as error:
+            raise lost(None, MOMENT) from error
         self._works.append(work)
         self._meter.plain_bytes += values.nbytes
         self._meter.bytes_sent += self._share * values.nbytes
@@ -44,10 +53,17 @@ class BackendExchange:
             self._ends.append((started, ended))
 
     def finish(self) -> None:
-        """Wait for all of them."""
+        """Wait for all of them.
+
+        Raises:
+            ExchangeError: if a replica is gone or does not answer.
+        """
         with self._meter.waiting():
             for work in self._works:
-                work.wait()
+                try:
+                    work.wait()
+                except RuntimeError as error:
+                    raise lost(None, MOMENT) from error
         self._works.clear()
         self._meter.num_steps += 1
         self._meter.busy_seconds += _covered([(started, ended.result()) for started, ended in self._ends])
@@ -73,6 +89,8 @@ class ThreadedExchange:
     ) -> None:
         self._exchange, self._buckets, self._bytes_sent, self._meter = exchange, buckets, bytes_sent, meter
         self._device = buckets[0].values.device if buckets else torch.device("cpu")
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        """Of the thread: on the default one its messages would wait for whatever the computation has queued."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="exchange", initializer=self._use_device)
         self._started: list[Future[None]] = []
 
@@ -88,12 +106,12 @@ class ThreadedExchange:
     @torch.no_grad()
     def _run(self, index: int, ready: torch.cuda.Event | None) -> None:
         before = self._bytes_sent()
-        with self._meter.busy():
-            if ready is not None:
-                torch.cuda.current_stream().wait_event(ready)
+        with self._meter.busy(), torch.cuda.stream(self._stream):
+            if self._stream is not None:
+                self._stream.wait_event(ready)
             self._exchange(index)
-            if ready is not None:
-                torch.cuda.current_stream().synchronize()
+            if self._stream is not None:
+                self._stream.synchronize()
         self._meter.bytes_sent += self._bytes_sent() - before
         self._meter.plain_bytes += self._buckets[index].values.nbytes
 

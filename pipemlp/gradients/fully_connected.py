@@ -20,12 +20,10 @@ import torch
 from torch import Tensor
 
 from pipemlp.gradients.links import Links, Posted
-from pipemlp.gradients.parts import cut, num_segments, part_of
+from pipemlp.gradients.parts import cut, num_segments
+from pipemlp.planning.sums import DIRECT_SEGMENTS
 
-SEGMENT_BYTES = 4 * 2**20
-"""As for the ring; here too, more gains nothing."""
-NUM_AHEAD = 2
-"""Segments that may arrive from each replica before the first of them is needed."""
+SEGMENT_BYTES, NUM_AHEAD = DIRECT_SEGMENTS.num_bytes, DIRECT_SEGMENTS.num_ahead
 
 
 class FullyConnected:
@@ -38,22 +36,27 @@ class FullyConnected:
 
     def sum(self, values: Tensor) -> None:
         """See `Pattern.sum`."""
-        self._add_up(values, returns=True)
-
-    def scatter(self, values: Tensor) -> Tensor:
-        """Sum every part at its owner.
-
-        Args:
-            values: 1-D, contiguous, as `sum` takes them; the same number on every replica.
-
-        Returns:
-            The view of this replica's own part, now the sum of all replicas'. The others are as they were.
-
-        Raises:
-            ExchangeError: if a replica is gone or does not answer.
-        """
-        self._add_up(values, returns=False)
-        return values[part_of(len(values), self._links.num_replicas, self._links.rank)]
+        if not self._others:
+            return
+        turns, rank = self._turns(values), self._links.rank
+        size, num_ahead = max(1, len(turns[-1][-1])), min(NUM_AHEAD, len(turns))
+        rooms = self._links.room(num_ahead * len(turns[0]) * size, values).split(size)
+        arrivals = [
+            [
+                rooms[turn % num_ahead * len(segments) + replica][: len(segments[rank])]
+                for replica in range(len(segments))
+            ]
+            for turn, segments in enumerate(turns)
+        ]
+        ahead = deque(map(self._collect, turns[:num_ahead], arrivals))
+        handed_out = []
+        for turn, segments in enumerate(turns):
+            self._settle(ahead.popleft(), 1)
+            self._add(segments[rank], arrivals[turn])
+            handed_out.append(self._hand_out(segments))
+            ahead.extend(map(self._collect, turns[turn + num_ahead :][:1], arrivals[turn + num_ahead :]))
+        for posted in handed_out:
+            self._settle(posted, 2)
 
     def gather(self, values: Tensor) -> None:
         """Give every replica's own part to all others.
@@ -73,30 +76,6 @@ class FullyConnected:
         parts = cut(values, self._links.num_replicas)
         num_turns = num_segments(parts[-1].nbytes, SEGMENT_BYTES)
         return list(map(list, zip(*(cut(part, num_turns) for part in parts), strict=True)))
-
-    def _add_up(self, values: Tensor, *, returns: bool) -> None:
-        if not self._others:
-            return
-        turns, rank = self._turns(values), self._links.rank
-        size = max(1, len(turns[-1][-1]))
-        rooms = self._links.room(NUM_AHEAD * len(turns[0]) * size, values).split(size)
-        arrivals = [
-            [
-                rooms[turn % NUM_AHEAD * len(segments) + replica][: len(segments[rank])]
-                for replica in range(len(segments))
-            ]
-            for turn, segments in enumerate(turns)
-        ]
-        ahead = deque(map(self._collect, turns[:NUM_AHEAD], arrivals))
-        handed_out = []
-        for turn, segments in enumerate(turns):
-            self._settle(ahead.popleft(), 1)
-            self._add(segments[rank], arrivals[turn])
-            if returns:
-                handed_out.append(self._hand_out(segments))
-            ahead.extend(map(self._collect, turns[turn + NUM_AHEAD :][:1], arrivals[turn + NUM_AHEAD :]))
-        for posted in handed_out:
-            self._settle(posted, 2)
 
     def _collect(self, segments: list[Tensor], arrivals: list[Tensor]) -> list[Posted]:
         """Send everyone's segment to its owner, and receive those for this one."""

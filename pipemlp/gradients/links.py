@@ -46,7 +46,9 @@ class _Refused:
 
 
 class Links:
-    """The links of this replica to all others of its stage; used by one thread.
+    """The links of this replica to all others of its stage.
+
+    Used by one thread; an asynchronous update's by one that receives, and others of which one at a time sends.
 
     Args:
         group: a process group of exactly these replicas, which nothing else uses.

@@ -15,9 +15,12 @@ class Kind(IntEnum):
 
     PUSH = 0
     """A gradient; the answer is the parameters, as soon as the bound allows."""
-    PAUSE = 1
+    SKIP = 1
+    """A step whose gradient is not finite, on some stage of the worker's replica: it counts as a step, moves nothing,
+    and is answered like a push."""
+    PAUSE = 2
     """The worker takes no further step for now: nobody has to wait for it."""
-    STOP = 2
+    STOP = 3
     """The worker is done for good."""
 
 

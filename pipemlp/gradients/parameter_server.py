@@ -36,6 +36,7 @@ class ParameterServer:
         build_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         device: torch.device | str | None = None,
     ) -> None:
+        self.index, self.num_servers = index, num_servers
         self._own = [bucket.values[part_of(len(bucket.values), num_servers, index)] for bucket in parameters]
         self._values = nn.Parameter(torch.cat(self._own).to(device=device, dtype=dtype))
         self._optimizer = build_optimizer([self._values])
@@ -57,19 +58,15 @@ class ParameterServer:
             own.copy_(self._values[start : start + len(own)])
             start += len(own)
 
-    def state(self) -> dict[str, Tensor]:
-        """The served values and the optimizer's tensors, which there are from the first step on."""
-        return {"values": self._values.detach()} | {
-            f"optimizer.{name}": value for name, value in self._optimizer.state[self._values].items()
-        }
+    @property
+    def values(self) -> nn.Parameter:
+        """The served values, 1-D, in the order of the buckets."""
+        return self._values
 
-    @torch.no_grad()
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state."""
-        self._values.copy_(state["values"])
-        for name, value in state.items():
-            if name != "values":
-                self._optimizer.state[self._values][name.removeprefix("optimizer.")] = value.clone()
+    @property
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The optimizer's tensors about them, which there are from the first step on; the very dictionary."""
+        return self._optimizer.state[self._values]
 
     def message(self, dtype: torch.dtype) -> Tensor:
         """The served values as they are sent, 1-D."""

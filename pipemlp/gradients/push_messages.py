@@ -24,7 +24,7 @@ class PushMessages:
     """
 
     def __init__(self, codec: Codec, shapes: Shapes, num_servers: int, *, error_feedback: bool) -> None:
-        self.codecs = [part_codec(codec, [shapes], num_servers, server) for server in range(num_servers)]
+        self.codecs = [part_codec(codec, shapes, num_servers, server) for server in range(num_servers)]
         self._is_plain = isinstance(codec, Float32)
         sizes = [0 if self._is_plain else own.num_values for own in self.codecs]
         self._senders = [

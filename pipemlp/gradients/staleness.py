@@ -1,7 +1,7 @@
 """Stale synchronous parallel: how far replicas may run ahead of the slowest, and how old what they use really was.
 
-    replica 0   . . . . . .|           with max_staleness 2 it waits here
-    replica 1   . . . . . .|
+    replica 0   . . . . . . .|         with max_staleness 2 it waits here
+    replica 1   . . . . . .            begins its seventh
     replica 2   . . . .                until this one has done its fifth step
 
 Source: Ho et al. 2013, More Effective Distributed ML via a Stale Synchronous Parallel Parameter Server.
@@ -36,6 +36,10 @@ class Clocks:
     def lead(self, replica: int) -> int:
         """Steps by which a running replica is ahead of the slowest."""
         return self._steps[replica] - min(self._steps.values())
+
+    def slowest(self) -> int:
+        """The running replica with the fewest steps; of several the first."""
+        return min(self._steps, key=self._steps.__getitem__)
 
     def may_go_on(self, replica: int) -> bool:
         """Whether its next step would be within the bound."""

@@ -34,6 +34,8 @@ def conclude(run_dir: Path, before: RunStatus | None, outcome: Outcome) -> int:
     unreported = status is None or status == before
     # Only workers write a status: whoever did has started, even when nobody saw it.
     outcome = replace(outcome, workers_had_started=outcome.workers_had_started or not unreported)
+    if unreported and outcome.signum is not None and before is not None and before.state == "running":
+        return _preempt(run_dir, before.step, outcome.signum)
     message, exit_code = _explain(outcome)
     if status is None or unreported:
         if before is None or before.state != "finished":  # A finished model stays finished when nothing touched it.
@@ -51,6 +53,27 @@ def conclude(run_dir: Path, before: RunStatus | None, outcome: Outcome) -> int:
             return exit_code
         return status.exit_code or _RUN_FAILED_EXIT_CODE
     _record(run_dir, message, exit_code)
+    return exit_code
+
+
+def stop_code(signum: int) -> int:
+    """The exit code of a run that a signal stopped: run me again, or interrupted by its user."""
+    return 130 if signum == signal.SIGINT else PREEMPTED_EXIT_CODE
+
+
+def preempted_at_start(signum: int) -> str:
+    """What to say of a run that was told to stop when it had not begun to train: nothing of it is lost."""
+    return f"stopped by {signal.Signals(signum).name} before the first step; `pipemlp resume` goes on"
+
+
+def _preempt(run_dir: Path, step: int, signum: int) -> int:
+    """Record that nobody had anything to save when the signal came: no worker has written since the run was begun."""
+    message, exit_code = preempted_at_start(signum), stop_code(signum)
+    print(message, file=sys.stderr, flush=True)
+    try:
+        write_status(run_dir, "preempted", step=step, exit_code=exit_code, message=message, fresh=True)
+    except OSError as error:
+        print(f"{run_dir}: cannot write {STATUS_FILE} ({error.strerror})", file=sys.stderr, flush=True)
     return exit_code
 
 

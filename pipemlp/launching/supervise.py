@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -29,12 +29,16 @@ def run_launcher(
     environment: Mapping[str, str],
     grace_seconds: float = 10.0,
     output: int | None = None,
+    saving_seconds: float | None = None,
+    caught: list[int] | None = None,
 ) -> int:
     """Run a launcher to its end and return the exit code of the run, as `status.json` in `run_dir` tells it.
 
-    The first SIGINT, SIGTERM or SIGHUP goes to the workers, who then have `grace_seconds` to end (give them time to
-    save); a second SIGINT kills at once. `environment` is the launcher's whole environment; `output`, a file
-    descriptor, takes what it and the workers print (this process's own where left out). When this returns, no
+    The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP goes to the workers, who then have `saving_seconds` to end (as long as
+    `grace_seconds` where left out); a second SIGINT kills at once. Workers that outlive their launcher have
+    `grace_seconds`, or what is left of `saving_seconds`. `environment` is the launcher's whole environment; `output`,
+    a file descriptor, takes what it and the workers print (this process's own where left out); `caught` is given by who
+    catches signals already (`caught_signals`). When this returns, no
     process of the launcher lives, and a run that did not report its end is recorded as failed.
 
         supervisor (this process)
@@ -45,11 +49,11 @@ def run_launcher(
     Raises ClusterError when the command cannot be started or `status.json` is damaged.
     """
     before = read_status(run_dir)
-    with _caught_signals() as caught:
+    with caught_signals() if caught is None else nullcontext(caught) as received:
         process = _start(command, environment, output)
         tree = ProcessTree(process.pid)
         try:
-            outcome = _Supervision(process, tree, caught, grace_seconds).run()
+            outcome = _Supervision(process, tree, received, grace_seconds, saving_seconds or grace_seconds).run()
         finally:
             tree.kill()
             process.wait()
@@ -62,6 +66,7 @@ class _Supervision:
     tree: ProcessTree
     caught: list[int]
     grace_seconds: float
+    saving_seconds: float
     num_handled: int = 0
     deadline: float = field(default=float("inf"))
 
@@ -81,7 +86,8 @@ class _Supervision:
 
     def _wait_for_survivors(self) -> None:
         """Workers that outlive their launcher notice it, and write what happened, before they are killed."""
-        self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
+        patience = self.saving_seconds if self.caught else self.grace_seconds
+        self.deadline = min(self.deadline, time.monotonic() + patience)
         while self.tree.workers() and not self._must_kill():
             time.sleep(0.05)
             self.tree.update()
@@ -102,7 +108,7 @@ class _Supervision:
                 except psutil.Error:
                     continue
         if new:
-            self.deadline = min(self.deadline, time.monotonic() + self.grace_seconds)
+            self.deadline = min(self.deadline, time.monotonic() + self.saving_seconds)
         return time.monotonic() >= self.deadline
 
     def _wait(self) -> None:
@@ -128,8 +134,8 @@ def _start(command: Sequence[str], environment: Mapping[str, str], output: int |
 
 
 @contextmanager
-def _caught_signals() -> Iterator[list[int]]:
-    """Collect stop signals instead of obeying them; outside the main thread none can be caught."""
+def caught_signals() -> Iterator[list[int]]:
+    """Collect stop signals instead of obeying them, in order; outside the main thread none can be caught."""
     caught: list[int] = []
 
     def catch(signum: int, _: FrameType | None) -> None:

@@ -12,7 +12,7 @@ import psutil
 from pipemlp.launching.environment import SUPERVISOR_PID
 
 _LAUNCH_MODULE = "deepspeed.launcher.launch"
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 def watch_parents(on_death: Callable[[str], None], poll_seconds: float = 0.5) -> threading.Thread:
@@ -37,6 +37,13 @@ def watch_parents(on_death: Callable[[str], None], poll_seconds: float = 0.5) ->
     thread = threading.Thread(target=poll, name="watch-parents", daemon=True)
     thread.start()
     return thread
+
+
+def a_sibling_is_gone(num_siblings: int) -> bool:
+    """Whether of the processes that this one's parent has started, this one included, fewer live than it started."""
+    with suppress(psutil.Error):
+        return sum(is_alive(child) for child in psutil.Process(os.getppid()).children()) < num_siblings
+    return False
 
 
 def handle_termination(

@@ -21,7 +21,7 @@ class WholeModel(nn.Sequential):
         `categorical` may be left out where there is none. Dropout acts in training mode with a key only.
         """
         if categorical is None:
-            categorical = torch.empty(len(numeric), 0, dtype=torch.int64, device=numeric.device)
+            categorical = torch.empty(numeric.shape[0], 0, dtype=torch.int64, device=numeric.device)
         first, *rest = self
         x = first((numeric, categorical), dropout_key)
         for layer in rest:

@@ -13,28 +13,38 @@ compressed message takes is not modelled.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipemlp.config.gradients import (
     Asynchronous,
+    CompressionConfig,
     GradientsConfig,
     Local,
     Lossy,
+    NoCompression,
     OneBitCompression,
     PowerSgdCompression,
     TopKCompression,
 )
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Network
-from pipemlp.planning.sums import BUCKET_BYTES
+from pipemlp.planning.sums import (
+    BUCKET_BYTES,
+    COMPRESSED_BUCKET_BYTES,
+    DIRECT_SEGMENTS,
+    RING_SEGMENTS,
+    SUM_BYTES,
+    TREE_SEGMENTS,
+)
 
 SMALL_VALUES = 1024
 """Tensors with fewer values, and vectors, are sent as they are: their bytes are too few to lose anything for."""
-RING_AHEAD = 4
-"""Parts of a bucket that a ring is ready to receive."""
 BLOCK_VALUES = 256
 """Of int8 messages, each with a scale of 4 bytes: 1.6 % of it; larger blocks lose more of small values."""
+INT8_SHARE = 1 / 4 + 1 / BLOCK_VALUES
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -42,20 +52,34 @@ class Exchange:
     """How replicas exchange, as far as it costs something.
 
     Args:
-        pattern, update, compression: by name.
-        share: bytes sent for one byte of gradients with the compression; 1 without.
+        pattern, update: by name.
+        settings: of the compression.
         steps: optimizer steps for one exchange.
-        keeps_residual: whether what compressed messages leave out is kept.
         has_momentum: whether the outer step of local updates has some.
+        shapes: of all that is exchanged, each with how many have it.
     """
 
     pattern: str = "backend"
     update: str = "synchronous"
-    compression: str = "none"
-    share: float = 1.0
+    settings: CompressionConfig = NoCompression()
     steps: int = 1
-    keeps_residual: bool = False
     has_momentum: bool = False
+    shapes: tuple[tuple[Shape, int], ...] = field(default=(), compare=False)
+
+    @property
+    def compression(self) -> str:
+        """By name."""
+        return self.settings.name
+
+    @property
+    def keeps_residual(self) -> bool:
+        """Whether what compressed messages leave out is kept."""
+        return isinstance(self.settings, Lossy) and self.settings.error_feedback
+
+    @property
+    def bucket_bytes(self) -> int:
+        """Of gradients that are exchanged at once."""
+        return COMPRESSED_BUCKET_BYTES if self.update == "synchronous" and self.compression != "none" else BUCKET_BYTES
 
     @property
     def is_plain(self) -> bool:
@@ -72,75 +96,106 @@ class Exchange:
         """Whether DeepSpeed may shard the optimizer."""
         return self.update == "synchronous" and not self.serves and self.compression == "none"
 
+    def share(self, num_replicas: int) -> float:
+        """Bytes sent for one byte of gradients: large tensors compressed, small ones as they are.
+
+        The mean of the way there and the way back, as patterns send as much on both; with a parameter server of the
+        push alone.
+        """
+        if self.compression == "none":
+            return 1.0
+        total = sum(math.prod(shape) * count for shape, count in self.shapes)
+        bucket_values = min(total, self.bucket_bytes // SUM_BYTES)
+        sent = 0.0
+        for shape, count in self.shapes:
+            size = math.prod(shape)
+            cuts = (num_replicas - 1) * size / max(size, bucket_values, 1)
+            sent += count * size * (self._share_of(shape, num_replicas, cuts) if is_large(shape) else 1.0)
+        return sent / total if total else 1.0
+
+    def _share_of(self, shape: Shape, num_replicas: int, cuts: float) -> float:
+        """Of a large tensor, through which so many borders between parts of its bucket go."""
+        match self.settings:
+            case TopKCompression(ratio=ratio):  # a place and a value, 8 bytes for 4; half of the values or more: all
+                push = min(1.0, 2 * ratio)
+                return push if self.serves else (push + min(1.0, 2 * ratio * num_replicas)) / 2  # all that may differ
+            case PowerSgdCompression(rank=rank):  # servers too need the factors of all, there and back
+                rows, columns = shape[0], math.prod(shape[1:])
+                return min(1.0, rank * (rows + columns) / (rows * columns)) * (2 if self.serves else 1)
+            case OneBitCompression():
+                # a bit for each value; magnitudes for each row, and in every piece for each column; a row that a
+                # border cuts is sent as int8
+                rows, columns = shape[0], math.prod(shape[1:])
+                besides = rows + (1 + cuts) * columns + cuts * columns * INT8_SHARE
+                return min(INT8_SHARE, 1 / 32 + besides / (rows * columns))
+        return {"bf16": 0.5, "int8": INT8_SHARE}[self.compression]
+
     def seconds(self, network: Network, num_bytes: float, num_replicas: int) -> float:
         """Of a step, for gradients of so many bytes, hidden or not."""
         if num_replicas == 1 or num_bytes == 0:
             return 0.0
+        share = self.share(num_replicas)
         if self.serves:  # gradients there in fewer bytes, parameters back in all of theirs
-            return pattern_seconds(network, self.pattern, num_bytes * (1 + self.share) / 2, num_replicas)
-        return pattern_seconds(network, self.pattern, num_bytes * self.share, num_replicas) / self.steps
+            return pattern_seconds(network, self.pattern, num_bytes * (1 + share) / 2, num_replicas)
+        return pattern_seconds(network, self.pattern, num_bytes * share, num_replicas) / self.steps
+
+    def pull_seconds(self, network: Network, num_bytes: float, num_replicas: int) -> float:
+        """Of those, what can only begin when the servers have updated: nothing hides it."""
+        if not self.serves:
+            return 0.0
+        return self.seconds(network, num_bytes, num_replicas) / (1 + self.share(num_replicas))
 
     def memory_bytes(self, num_parameters: int, num_replicas: int) -> int:
         """What a rank keeps for it, beside parameters, sums and optimizer."""
         if num_replicas == 1 or self.is_plain:
             return 0
-        values = 4 * num_parameters
+        values = SUM_BYTES * num_parameters
         kept = values if self.keeps_residual else 0
         if self.update == "local":  # the common weights, their change, and momentum
-            return kept + (3 if self.has_momentum else 2) * values
+            return kept + (3 if self.has_momentum else 2) * values + self._room_bytes(values, num_replicas)
         if self.update == "asynchronous":  # to and from all servers; to this one, and one or two of its answers
             return kept + 2 * values + 3 * values // (2 * num_replicas)
         if self.serves:  # what was pushed to this server
             return kept + values // num_replicas
         if self.compression in ("int8", "topk", "onebit"):  # what the messages of sums leave out
             return kept + kept // num_replicas
-        if self.compression == "powersgd" or self.pattern in ("backend", "fully-connected"):
-            return kept
-        arriving = min(RING_AHEAD, num_replicas - 1) / num_replicas if self.pattern == "ring" else 1
-        return kept + round(min(values, BUCKET_BYTES) * arriving)
+        return kept + self._room_bytes(values, num_replicas)
+
+    def _room_bytes(self, num_bytes: int, num_replicas: int) -> int:
+        """Where messages of the pattern arrive before they are added, which is kept from one bucket to the next."""
+        bucket = min(num_bytes, self.bucket_bytes) * self.share(num_replicas)
+        part = bucket / num_replicas
+        match self.pattern:
+            case "ring":
+                num_segments = RING_SEGMENTS.num_of(part)
+                num_ahead = min(RING_SEGMENTS.num_ahead, (num_replicas - 1) * num_segments)
+                return round(num_ahead * part / num_segments)
+            case "tree":  # at the top, with the most children
+                num_ahead = TREE_SEGMENTS.num_ahead * math.ceil(math.log2(num_replicas))
+                return round(num_ahead * bucket / TREE_SEGMENTS.num_of(bucket))
+            case "fully-connected":
+                num_segments = DIRECT_SEGMENTS.num_of(part)
+                return round(min(DIRECT_SEGMENTS.num_ahead, num_segments) * bucket / num_segments)
+        return 0
 
 
 def exchange_of(config: GradientsConfig, layers: Iterable[LayerDescription]) -> Exchange:
     """The exchange of a configuration."""
-    update, compression = config.update, config.compression
+    update = config.update
+    shapes = Counter(tuple(parameter.shape) for layer in layers for parameter in layer.parameters)
     return Exchange(
         pattern=config.pattern,
         update="synchronous" if isinstance(update, Asynchronous) and not config.is_asynchronous else update.name,
-        compression=compression.name,
-        share=sent_share(config, layers),
+        settings=config.compression,
         steps=update.local_steps if isinstance(update, Local) else 1,
-        keeps_residual=isinstance(compression, Lossy) and compression.error_feedback,
         has_momentum=isinstance(update, Local) and update.outer_momentum > 0,
+        shapes=tuple(shapes.items()),
     )
 
 
 def is_large(shape: Sequence[int]) -> bool:
     """Whether a tensor of this shape is compressed; vectors are not, such as biases and the scales of norms."""
     return len(shape) > 1 and math.prod(shape) >= SMALL_VALUES
-
-
-def sent_share(config: GradientsConfig, layers: Iterable[LayerDescription]) -> float:
-    """Bytes sent for one byte of gradients: large tensors compressed, small ones as they are."""
-    sent = plain = 0.0
-    for shape in (parameter.shape for layer in layers for parameter in layer.parameters):
-        size = math.prod(shape)
-        plain += size
-        sent += size * (_share_of(config, shape) if is_large(shape) else 1.0)
-    return sent / plain if plain else 1.0
-
-
-def _share_of(config: GradientsConfig, shape: tuple[int, ...]) -> float:
-    compression = config.compression
-    match compression:
-        case TopKCompression():  # a place and a value, 8 bytes for 4; the sum has up to n times as many: 2 replicas
-            return min(1.0, 2 * compression.ratio * (1 if config.pattern == "parameter-server" else 1.5))
-        case PowerSgdCompression():
-            rows, columns = shape[0], math.prod(shape[1:])
-            return min(1.0, compression.rank * (rows + columns) / (rows * columns))
-        case OneBitCompression():  # a bit for each value, a magnitude for each row and column
-            rows, columns = shape[0], math.prod(shape[1:])
-            return min(1 / 4, 1 / 32 + (rows + columns) / (rows * columns))
-    return {"none": 1.0, "bf16": 0.5, "int8": 1 / 4 + 1 / BLOCK_VALUES}[compression.name]
 
 
 def turns_of(pattern: str, num_replicas: int) -> int:

@@ -42,6 +42,8 @@ def exchange_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> 
             "tree or fully-connected",
         )
     yield from _zero_problems(config)
+    # with a bound of 0 replicas step together: what pushes at any time cannot do, they can
+    update = "synchronous" if update == "asynchronous" and not gradients.is_asynchronous else update
     allowed = allowed_compressions(update)
     if compression not in allowed:
         reason = {

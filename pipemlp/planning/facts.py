@@ -44,10 +44,12 @@ def plan_facts(config: RunConfig, layers: Sequence[LayerDescription]) -> dict[st
 
 
 def _exchange_words(exchange: Exchange) -> str:
-    """`ring, local every 32 steps with momentum, topk (1.5% sent, error feedback)`."""
+    """`ring, local every 32 steps with momentum, topk (ratio 0.01, error feedback)`."""
     words = [exchange.pattern, exchange.update, exchange.compression]
     if exchange.update == "local":
         words[1] += f" every {exchange.steps} steps" + (" with momentum" if exchange.has_momentum else "")
     if exchange.compression != "none":
-        words[2] += f" ({exchange.share:.2%} sent{', error feedback' if exchange.keeps_residual else ''})"
+        options = exchange.settings.model_dump(exclude={"name", "error_feedback", "warmup_steps"}).items()
+        parts = [f"{name} {value:g}" for name, value in options] + ["error feedback"] * exchange.keeps_residual
+        words[2] += f" ({', '.join(parts)})" if parts else ""
     return ", ".join(words)

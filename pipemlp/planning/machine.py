@@ -94,6 +94,7 @@ class Machine:
         overhead_seconds: between any two actions.
         step_seconds: of a step besides its actions, its optimizer and its reductions.
         optimizer_seconds: per parameter that a rank updates.
+        sharding_seconds: of a step with ZeRO 1 besides, per layer of a rank.
         is_gpu: whether it is a GPU: gradients are summed up over the replicas while it goes on computing.
         ranks_per_node: as many as share a node; 0 for all.
     """
@@ -107,6 +108,7 @@ class Machine:
     overhead_seconds: float = 0.0
     step_seconds: float = 0.0
     optimizer_seconds: float = 0.0
+    sharding_seconds: float = 0.0
     is_gpu: bool = True
     ranks_per_node: int = 0
 

@@ -10,7 +10,7 @@ from pipemlp.planning.exchange import Exchange
 from pipemlp.planning.layer_times import LayerTimes
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.machine import Machine
-from pipemlp.planning.sums import BUCKET_BYTES, SUM_BYTES
+from pipemlp.planning.sums import SUM_BYTES
 from pipemlp.schedule.costs import Costs
 from pipemlp.schedule.placement import Placement, stage_of
 from pipemlp.schedule.schedule import Schedule
@@ -137,6 +137,7 @@ def predict(
         if shards > 1 and not exchange.serves:
             # half of an all-reduce: every rank sends its shard of the new parameters around once
             updating += network.all_reduce_seconds(value_bytes * num_parameters, num_replicas) / 2
+            updating += machine.sharding_seconds * sum(1 for layer in layers if layer.parameters)
         begins = 0.0 if stages_meet else simulation.starts[stage][0]
         parts.append((simulation.ends[stage][-1] - begins, exposed, updating))
     pipeline, reduction, optimizer = max(parts, key=sum)
@@ -164,14 +165,16 @@ def _exposed(
 ) -> float:
     """What of a stage's reductions comes after its last gradient.
 
-    A bucket is reduced once the last micro-batch has gone through its layers; the other layers hide it meanwhile.
+    A bucket is reduced once the last micro-batch has gone through its layers; the other layers hide it meanwhile. Of a
+    parameter server that is the push; the pull follows the update.
     """
     num_bytes = SUM_BYTES * num_parameters
     network = machine.network_of_replicas(stage, num_replicas)
     whole = exchange.seconds(network, num_bytes, num_replicas)
-    if exchange.update != "synchronous" or not machine.is_gpu or num_bytes <= BUCKET_BYTES:
+    bucket = exchange.bucket_bytes
+    if exchange.update != "synchronous" or not machine.is_gpu or num_bytes <= bucket:
         return whole
-    meanwhile = sum(costs.weight_gradient[v] for v in schedule.virtual_stages_of(stage))
-    return max(
-        whole - meanwhile * (1 - BUCKET_BYTES / num_bytes), exchange.seconds(network, BUCKET_BYTES, num_replicas)
-    )
+    meanwhile = sum(costs.weight_gradient[v] for v in schedule.virtual_stages_of(stage)) * (1 - bucket / num_bytes)
+    pull = exchange.pull_seconds(network, num_bytes, num_replicas)
+    last = exchange.seconds(network, bucket, num_replicas) - exchange.pull_seconds(network, bucket, num_replicas)
+    return pull + max(whole - pull - meanwhile, last)

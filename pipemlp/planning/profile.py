@@ -95,9 +95,10 @@ def _at(measurements: Sequence[Measurement], rows: int, recompute: Recompute) ->
     weight, alone = seconds("weight_gradient"), min(1.0, value("alone_share"))  # a line may lead beyond
     if recompute == 0:
         return seconds("forward"), seconds("input_gradient"), weight, alone
-    if recompute == "elementwise":
-        return seconds("bare_forward"), seconds("again"), weight, alone
-    return seconds("bare_forward"), seconds("forward") + seconds("input_gradient"), weight, alone
+    forward, inward, bare = seconds("forward"), seconds("input_gradient"), seconds("bare_forward")
+    if recompute == "elementwise":  # what is computed twice is no faster, whatever two measurements say
+        return bare, max(seconds("again"), forward + inward - bare), weight, alone
+    return bare, forward + inward, weight, alone
 
 
 def kinds_of(layers: Sequence[LayerDescription]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -44,6 +44,8 @@ def resolve(config: RunConfig, shape: DataShape, own: Schedule | None = None) ->
     if config.evaluation.every_epochs is None and config.evaluation.every_steps is None:
         evaluation["every_epochs"] = 1
     update["evaluation"] = config.evaluation.model_copy(update=evaluation)
+    if config.checkpoint.every_epochs is None and config.checkpoint.every_steps is None:
+        update["checkpoint"] = config.checkpoint.model_copy(update={"every_epochs": 1})
     update["parallel"] = config.chosen_parallel.model_copy(update=_parallel(config, own, notes))
     return config.model_copy(update=update), tuple(notes)
 

@@ -52,12 +52,14 @@ class Rehearsal:
         num_parameters: of the fullest rank.
         hop_bytes: of the tensors between virtual stages, on average.
         steps: by step, by rank.
+        num_layers: with parameters, of the whole shortened model.
     """
 
     layers: Mapping[str, Sequence[float]]
     num_parameters: int
     hop_bytes: float
     steps: Sequence[Sequence[RankStep]]
+    num_layers: int = 1
 
     def seconds(self, kind: str, virtual_stage: int) -> float:
         """Of an action without its wait: the mean over a step, of the median step."""

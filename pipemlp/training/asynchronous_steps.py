@@ -17,10 +17,11 @@ from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.private.store import default_store
 from pipemlp.planning.budget import Budget
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.doing import Doing
 from pipemlp.training.turns import Turns
 
 Show = Callable[[int, float, float], None]
-"""Told of a step, its loss and the slices per second so far."""
+"""Told of a step, its loss and the slices per second since this process began."""
 
 
 @dataclass
@@ -34,6 +35,7 @@ class AsynchronousSteps:
         learning_rate: of a step.
         every_steps: between two that are shown.
         show: shows one.
+        doing: told of every step of this replica.
     """
 
     pipeline: Pipeline
@@ -42,21 +44,27 @@ class AsynchronousSteps:
     learning_rate: Callable[[int], float]
     every_steps: int
     show: Show
+    doing: Doing
 
     def __post_init__(self) -> None:
         place = self.pipeline.place
         store = default_store()
         run = store.add(f"pipemlp/trainings of rank {dist.get_rank()}", 1)  # the same on all ranks
-        self._turns = Turns(store, self.pipeline.pipe_group, place.replica, run)
+        self._turns = Turns(store, self.pipeline.pipe_group, place.replica, run, self.pipeline.engine.device)
         self._shown = 0
         self._seconds = 0.0
+        self._first: int | None = None
+        """The slice with which this process began; after a resume not the training's first."""
 
     def run(self, start: int, stop: int) -> None:
         """All replicas together take the steps start..stop - 1: as many slices of each as there are replicas."""
         num_replicas = self.pipeline.plan.num_replicas
+        self._shown = max(self._shown, start // self.every_steps)
+        self._first = start * num_replicas if self._first is None else self._first
         began = time.perf_counter()
         for slice_index in self._turns.between(start * num_replicas, stop * num_replicas):
             step, index = divmod(slice_index, num_replicas)
+            self.doing(f"step {step + 1}")
             batch = self.loader.slice_of_batch(*divmod(step, self.budget.steps_per_epoch), index)
             self.pipeline.train_batch(batch, step=step, learning_rate=self.learning_rate(step), slice_index=index)
             if self.pipeline.place.replica == 0 and (step + 1) // self.every_steps > self._shown:
@@ -64,5 +72,5 @@ class AsynchronousSteps:
                 value = float(self.pipeline.replica_loss())
                 seconds = self._seconds + time.perf_counter() - began
                 if math.isfinite(value):
-                    self.show(step + 1, value, (slice_index + 1) / seconds)
+                    self.show(step + 1, value, (slice_index + 1 - self._first) / seconds)
         self._seconds += time.perf_counter() - began

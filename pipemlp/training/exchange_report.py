@@ -24,7 +24,7 @@ class ExchangeReport:
         num_exchanges: that a rank took part in.
         bytes_sent: per exchange and replica, by all its stages.
         plain_bytes: of what was exchanged, as it is in memory, likewise.
-        busy_seconds: per exchange.
+        busy_seconds: per exchange; 0 where it is not known.
         waited_seconds: per exchange, while the computation stood still for it.
         behind: for each number of updates that had come between a pull and its push, how often that was; empty
             unless the update is asynchronous.
@@ -45,9 +45,9 @@ class ExchangeReport:
     ring_bytes: float
 
     @property
-    def hidden(self) -> float:
-        """The share of the exchange that the computation hid."""
-        return max(0.0, 1 - self.waited_seconds / self.busy_seconds) if self.busy_seconds else 0.0
+    def hidden(self) -> float | None:
+        """The share of the exchange that the computation hid; None where nobody knows how long it took (NCCL's own)."""
+        return max(0.0, 1 - self.waited_seconds / self.busy_seconds) if self.busy_seconds else None
 
     @property
     def ratio(self) -> float:
@@ -60,8 +60,10 @@ class ExchangeReport:
             "exchange": f"{self.pattern}, {self.update}, compression {self.compression}: "
             f"{size_text(round(self.bytes_sent))} sent per exchange and "
             f"replica, {self.ratio:.1f}x fewer than a plain ring",
-            "exchange time": f"{seconds_text(self.busy_seconds)}, of which {seconds_text(self.waited_seconds)} waited "
-            f"for: {self.hidden:.0%} hidden behind computation",
+            "exchange time": f"not known, {seconds_text(self.waited_seconds)} waited for"
+            if self.hidden is None
+            else f"{seconds_text(self.busy_seconds)}, of which {seconds_text(self.waited_seconds)} waited for: "
+            f"{self.hidden:.0%} hidden behind computation",
         }
         if self.behind:
             number = sum(self.behind.values())

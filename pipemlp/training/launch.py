@@ -1,7 +1,7 @@
 """Start a run's processes on this machine, and see it through to its end."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +9,17 @@ from pipemlp.config.root import RunConfig
 from pipemlp.launching.command import local_command, plugin_arguments, printable_command, visible_devices
 from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import own_port
-from pipemlp.launching.supervise import run_launcher
+from pipemlp.launching.supervise import caught_signals, run_launcher
 from pipemlp.training.planning import planning_inputs
 from pipemlp.training.relay import shown_output
 from pipemlp.training.report import grid_text
-from pipemlp.training.run_directory import CONFIG_FILE, PLAN_FILE, RUN_DIR_VARIABLE
-from pipemlp.training.startup import begin, prepare_locally, read_plan_file
+from pipemlp.training.restarts import run_with_restarts
+from pipemlp.training.run_directory import CHECKPOINT_VARIABLE, CONFIG_FILE, PLAN_FILE, RUN_DIR_VARIABLE
+from pipemlp.training.startup import Begun, begin, begin_or_resume, prepare_locally, read_plan_file
 
 PATIENCE_SECONDS = 2.0
+LEAST_SAVING_SECONDS = 10.0
+"""For the workers to save after a signal."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,16 @@ class Ended:
     exit_code: int
 
 
-def launch(config: RunConfig, plugins: Sequence[str] = (), plan_path: Path | None = None) -> Ended:
+def launch(
+    config: RunConfig, plugins: Sequence[str] = (), plan_path: Path | None = None, *, resume: bool = False
+) -> Ended:
     """Prepare the run, start the `deepspeed` launcher, and wait.
 
     Args:
         config: as the user wrote it.
         plugins: modules that the processes import too.
         plan_path: of a plan file, if there is one.
+        resume: whether to go on with the run in `run.dir`, if there is one.
 
     Raises:
         UserError: for everything that can be known before the processes start.
@@ -44,27 +50,50 @@ def launch(config: RunConfig, plugins: Sequence[str] = (), plan_path: Path | Non
     device = preparation.config.run.device
     devices = visible_devices(plan.num_ranks) if device == "cuda" else None
     port = own_port()
-    run_dir = begin(preparation)
-    for note in preparation.notes:
+    begun = begin_or_resume(preparation) if resume else begin(preparation)
+    for note in (*preparation.notes, *begun.notes):
         print(note)
     print(
-        f"{run_dir}: {grid_text(plan)} on {device}, "
+        f"{begun.run_dir}: {grid_text(plan)} on {device}, "
         f"{sum(plan.num_parameters):,} parameters, {preparation.budget.num_steps} steps",
         flush=True,
     )
     command = local_command(
-        run_dir / CONFIG_FILE,
+        begun.run_dir / CONFIG_FILE,
         plan.num_ranks,
         port,
         arguments=[
             *plugin_arguments(plugins),
-            *_plan_arguments(run_dir / PLAN_FILE if preparation.planned is not None else None),
+            *_plan_arguments(begun.run_dir / PLAN_FILE if preparation.planned is not None else None),
         ],
         devices=devices,
     )
-    environment = launcher_environment(device) | {RUN_DIR_VARIABLE: str(run_dir)}
-    with shown_output() as output:
-        return Ended(run_dir, run_launcher(command, run_dir, environment, output=output))
+    environment = launcher_environment(device) | {RUN_DIR_VARIABLE: str(begun.run_dir)}
+    try:
+        return Ended(begun.run_dir, _see_through(begun, command, environment))
+    finally:
+        if begun.lock is not None:
+            begun.lock.release()
+
+
+def _see_through(begun: Begun, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the launcher, again where `fault.restarts` says so; returns the exit code."""
+    fault = begun.preparation.config.fault
+    saving_seconds = max(LEAST_SAVING_SECONDS, fault.timeout_seconds)
+    with shown_output() as output, caught_signals() as caught:
+
+        def start(checkpoint: Path | None) -> int:
+            known = {} if checkpoint is None else {CHECKPOINT_VARIABLE: str(checkpoint)}
+            return run_launcher(
+                command,
+                begun.run_dir,
+                {**environment, **known},
+                output=output,
+                saving_seconds=saving_seconds,
+                caught=caught,
+            )
+
+        return run_with_restarts(start, begun.run_dir, begun.checkpoint, fault.restarts, caught)
 
 
 def launch_command(

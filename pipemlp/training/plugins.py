@@ -7,6 +7,13 @@ from pathlib import Path
 
 from pipemlp.config.errors import ConfigError
 
+_loaded: dict[str, None] = {}
+
+
+def loaded_plugins() -> list[str]:
+    """Names of the modules that were imported as plug-ins, sorted; what they register is as global as this."""
+    return sorted(_loaded)
+
 
 def load_plugins(modules: Sequence[str]) -> None:
     """Import each module; the current folder counts as a place to find them.
@@ -19,6 +26,7 @@ def load_plugins(modules: Sequence[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
+            _loaded[module] = None
         except Exception as error:
             raise ConfigError(
                 f"--plugin {module}: cannot be imported: {type(error).__name__}: {error}; give a module's name, "

@@ -109,8 +109,12 @@ def measure_profile(
         rehearsals += [run] if run is not None else []
     progress("steps of replicas", 0.95)
     replicas = _rehearsal(subject, profile, together, NUM_LAYERS_REHEARSED[0], replicas=True)
+    profile = _with_replicas(_with_rehearsals(profile, rehearsals), replicas, together.num_ranks)
+    if subject.config.precision == "fp32":
+        sharded = _rehearsal(subject, profile, together, NUM_LAYERS_REHEARSED[0], replicas=True, sharded=True)
+        profile = _with_sharding(profile, sharded, together.num_ranks)
     progress(f"done in {budget.seconds - budget.left:.0f} s", 1.0)
-    return _with_replicas(_with_rehearsals(profile, rehearsals), replicas, together.num_ranks)
+    return profile
 
 
 def _kind(layers: Sequence[LayerDescription], first: int, kind_of_layer: Sequence[int]) -> Kind:
@@ -171,11 +175,11 @@ def _machine(together: Together, network: Network, updating: float) -> Machine:
 
 
 def _rehearsal(
-    subject: Subject, profile: Profile, together: Together, most: int, *, replicas: bool = False
+    subject: Subject, profile: Profile, together: Together, most: int, *, replicas: bool = False, sharded: bool = False
 ) -> Rehearsal | None:
     """Of the model with at most so many equal layers in a row, or as many of them as fit; None if none do.
 
-    A pipeline over the ranks; or with `replicas`, one stage on each of them.
+    A pipeline over the ranks; or with `replicas`, one stage on each of them, with ZeRO 1 if `sharded`.
     """
     if together.num_ranks == 1 and (replicas or not torch.distributed.is_initialized()):
         return None
@@ -191,7 +195,8 @@ def _rehearsal(
         return None
     rows = subject.wanted_rows(together.num_ranks)
     own = replace(profile, kind_of_layer=tuple(profile.kind_of_layer[index] for index in kept))
-    plan = rehearsal_plan(subject.config, layers, rows, num_stages, together.num_ranks // num_stages, own)
+    num_replicas = together.num_ranks // num_stages
+    plan = rehearsal_plan(subject.config, layers, rows, num_stages, num_replicas, own, sharded=sharded)
     batch: list[MicroBatch] = made_up_batch(_making(subject, together.device), layers, rows, plan.num_micro_batches)
     return rehearse(subject.config, layers, plan, subject.loss, batch)
 
@@ -232,6 +237,18 @@ def _with_replicas(profile: Profile, replicas: Rehearsal | None, num_replicas: i
     curve = network.reduction
     network = replace(network, reduction=Curve(curve.sizes, tuple(factor * seconds for seconds in curve.seconds)))
     return replace(profile, machine=replace(machine, inside=network, between=network))
+
+
+def _with_sharding(profile: Profile, sharded: Rehearsal | None, num_replicas: int) -> Profile:
+    """The profile with what DeepSpeed's sharded optimizer takes at the end of a step, beside sums and updates."""
+    if sharded is None:
+        return profile
+    machine, size = profile.machine, sharded.num_parameters
+    network = machine.inside
+    expected = machine.step_seconds + size * machine.optimizer_seconds / num_replicas
+    expected += network.all_reduce_seconds(SUM_BYTES * size, num_replicas) * 1.5  # half of it for the new parameters
+    seconds = max(0.0, sharded.tail() - expected) / sharded.num_layers
+    return replace(profile, machine=replace(machine, sharding_seconds=seconds))
 
 
 def _scaled(measured: Measurement, factors: dict[str, float]) -> Measurement:

@@ -39,14 +39,16 @@ def rehearsal_plan(
     num_stages: int,
     num_replicas: int,
     source: Profile,
+    *,
+    sharded: bool = False,
 ) -> Plan:
-    """A small grid of stages and replicas, by the profile's costs."""
+    """A small grid of stages and replicas, by the profile's costs; with ZeRO 1 if `sharded`, as bf16 always is."""
     setting = Setting(
         num_stages=num_stages,
         num_replicas=num_replicas,
         num_micro_batches=2 * num_stages + 1,
         schedule=SCHEDULE,
-        zero_stage=1 if config.precision == "bf16" else 0,
+        zero_stage=1 if sharded or config.precision == "bf16" else 0,
         partition="parameters",
     )
     batch = rows * setting.num_replicas * setting.num_micro_batches
@@ -96,6 +98,7 @@ def rehearse(
         num_parameters=max(plan.num_parameters),
         hop_bytes=sum(costs.hop_bytes) / max(1, len(costs.hop_bytes)),
         steps=list(zip(*first_replica, strict=True)),
+        num_layers=sum(1 for layer in layers if layer.parameters),
     )
 
 

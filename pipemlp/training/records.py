@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from pipemlp.launching.status import write_status
+from pipemlp.launching.status import State, write_status
 
 
 class Records:
@@ -42,10 +42,10 @@ class Records:
             with suppress(OSError):
                 write_status(self._run_dir, "running", step=self._step)
 
-    def finish(self, step: int, message: str) -> None:
-        """The run is done."""
+    def end(self, state: State, step: int, message: str, exit_code: int) -> None:
+        """The run is done, or stopped."""
         self._ended.set()
         self._heart.join()
         self._board.close()
         self._metrics.close()
-        write_status(self._run_dir, "finished", step=step, exit_code=0, message=message)
+        write_status(self._run_dir, state, step=step, exit_code=exit_code, message=message)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from pipemlp.config.errors import ConfigError
+from pipemlp.config.files import replace_text
 from pipemlp.config.root import RunConfig
 from pipemlp.config.writing import write_config
 from pipemlp.launching.status import write_status
@@ -17,6 +18,9 @@ from pipemlp.training.versions import package_version
 
 RUN_DIR_VARIABLE = "PIPEMLP_RUN_DIR"
 """Set by `pipemlp train` for the workers it starts: the run directory is made already."""
+
+CHECKPOINT_VARIABLE = "PIPEMLP_CHECKPOINT"
+"""Likewise: the folder of the checkpoint from which the run goes on, which was found whole."""
 
 CONFIG_FILE = "config.resolved.yaml"
 PLAN_FILE = "plan.json"
@@ -48,7 +52,8 @@ def create_run_directory(config: RunConfig) -> Path:
         if not path.is_dir():
             raise ConfigError(_message(config, f"{path}: is a file; name a folder"))
         try:
-            inside = sorted(entry.name for entry in path.iterdir())
+            # what a run that was killed at its very beginning has left is hidden, as is its lock
+            inside = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
         except OSError as error:
             raise ConfigError(_message(config, f"{path}: cannot be read: {error.strerror}")) from error
         if inside:
@@ -74,18 +79,18 @@ def _message(config: RunConfig, text: str) -> str:
 
 
 def write_start(run_dir: Path, config: RunConfig, plan: Plan, planned: PlanFile | None = None) -> None:
-    """Write what is known before the first step: configuration, plan, environment, status.
+    """Write what is known before the first step: configuration, plan, environment, status; each file in one step.
 
-    The plan of a planned run is a plan file too.
+    The plan of a planned run is a plan file too. The configuration comes first: with it there is a run to resume.
     """
-    (run_dir / "logs").mkdir(exist_ok=True)
     write_config(
         config.model_copy(update={"run": config.run.model_copy(update={"dir": "auto"})}), run_dir / CONFIG_FILE
     )
+    (run_dir / "logs").mkdir(exist_ok=True)
     if planned is None:
         _write_json(run_dir / PLAN_FILE, plan.to_json())
     else:
-        (run_dir / PLAN_FILE).write_text(planned.to_text(plan.to_json()), encoding="utf-8")
+        replace_text(run_dir / PLAN_FILE, planned.to_text(plan.to_json()))
     _write_json(run_dir / "environment.json", environment(config))
     write_status(run_dir, "running", fresh=True)
 
@@ -105,4 +110,4 @@ def environment(config: RunConfig) -> dict[str, object]:
 
 
 def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(value, indent=1) + "\n")

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pipemlp.config.errors import ConfigError
@@ -16,7 +16,15 @@ from pipemlp.launching.processes import check_processes, check_world_size
 from pipemlp.planning.plan_file import PlanFile, parse_plan_file
 from pipemlp.schedule.torch_csv import write_csv
 from pipemlp.training.preparation import Preparation, Progress, prepare_run
-from pipemlp.training.run_directory import RUN_DIR_VARIABLE, create_run_directory, run_name, write_start
+from pipemlp.training.resuming import find_resumption, holds_run, tidy
+from pipemlp.training.run_directory import (
+    CHECKPOINT_VARIABLE,
+    RUN_DIR_VARIABLE,
+    create_run_directory,
+    run_name,
+    write_start,
+)
+from pipemlp.training.run_lock import RunLock
 
 
 def resolve_machine(preparation: Preparation, num_local_ranks: int) -> Preparation:
@@ -42,16 +50,71 @@ def prepare_locally(
     return resolve_machine(preparation, preparation.plan.num_ranks)
 
 
-def begin(preparation: Preparation) -> Path:
+@dataclass(frozen=True)
+class Begun:
+    """A run that is about to start.
+
+    Args:
+        preparation: of it.
+        run_dir: made.
+        checkpoint: the folder of the one from which it goes on; None if it begins anew.
+        notes: for the user.
+        lock: on the run's directory; None where the process that started this one holds it.
+    """
+
+    preparation: Preparation
+    run_dir: Path
+    checkpoint: Path | None = None
+    notes: tuple[str, ...] = ()
+    lock: RunLock | None = None
+
+
+def begin(preparation: Preparation, *notes: str) -> Begun:
     """Make the run's directory, with what is known before the first step; last, when nothing speaks against it."""
     run_dir = create_run_directory(preparation.config)
+    lock = RunLock(run_dir)
     write_start(run_dir, preparation.config, preparation.plan, preparation.planned)
-    return run_dir
+    return Begun(preparation, run_dir, notes=notes, lock=lock)
+
+
+def begin_or_resume(preparation: Preparation) -> Begun:
+    """Go on with the run in `run.dir`; if there is none, begin it.
+
+    Raises:
+        ConfigError: if `run.dir` is not given, holds another run, or one that is going on.
+        ModelFileError: if no checkpoint there is whole.
+    """
+    config = preparation.config
+    if config.run.dir == "auto":
+        raise ConfigError("--resume auto: run.dir is not set; name the folder in which the run is to be found again")
+    run_dir = Path(config.run.dir).expanduser().absolute()
+    if not holds_run(run_dir):
+        return begin(preparation, "no run yet: it begins")
+    lock = RunLock(run_dir)
+    try:
+        return _resumed(preparation, run_dir, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _resumed(preparation: Preparation, run_dir: Path, lock: RunLock) -> Begun:
+    config = preparation.config
+    resumption = find_resumption(config, run_dir, preparation.data.content)
+    tidy(run_dir, 0 if resumption.checkpoint is None else resumption.checkpoint.manifest.step)
+    write_start(run_dir, config, preparation.plan, preparation.planned)
+    directory = None if resumption.checkpoint is None else resumption.checkpoint.directory
+    return Begun(preparation, run_dir, directory, tuple(resumption.notes()), lock)
 
 
 def prepare_first_worker(
-    config_path: Path, overrides: Sequence[str], environment: WorkerEnvironment, plan_path: Path | None = None
-) -> tuple[Preparation, Path]:
+    config_path: Path,
+    overrides: Sequence[str],
+    environment: WorkerEnvironment,
+    plan_path: Path | None = None,
+    *,
+    resume: bool = False,
+) -> Begun:
     """What rank 0 does before it meets the others; the run directory may be there already."""
     given = os.environ.get(RUN_DIR_VARIABLE)
     planned = read_plan_file(plan_path) if plan_path is not None else None
@@ -60,7 +123,10 @@ def prepare_first_worker(
     plan = preparation.plan
     check_world_size(environment.world_size, plan.num_stages, plan.num_replicas, plan_path)
     preparation = resolve_machine(preparation, environment.local_world_size)
-    return preparation, begin(preparation) if given is None else Path(given)
+    if given is not None:
+        checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
+        return Begun(preparation, Path(given), Path(checkpoint) if checkpoint else None)
+    return begin_or_resume(preparation) if resume else begin(preparation)
 
 
 def check_other_worker(
@@ -106,8 +172,9 @@ def read_plan_file(path: Path) -> PlanFile:
         raise ConfigError(f"--plan: {path}: {error}") from error
 
 
-def message_to_others(preparation: Preparation, run_dir: Path) -> str:
+def message_to_others(begun: Begun) -> str:
     """What rank 0 tells the other ranks, as JSON."""
+    preparation = begun.preparation
     return json.dumps(
         {
             "config": preparation.config.model_dump(mode="json"),
@@ -117,6 +184,7 @@ def message_to_others(preparation: Preparation, run_dir: Path) -> str:
             "schedule": write_csv(preparation.plan.schedule),
             "costs": asdict(preparation.plan.costs) if preparation.plan.costs is not None else None,
             "prediction": asdict(preparation.plan.prediction) if preparation.plan.prediction is not None else None,
-            "run_dir": str(run_dir),
+            "run_dir": str(begun.run_dir),
+            "checkpoint": None if begun.checkpoint is None else str(begun.checkpoint),
         }
     )

@@ -1,9 +1,11 @@
 """Who follows the training: rank 0 shows and records it, the other ranks stay silent."""
 
+import signal
 import time
 from pathlib import Path
 from typing import TextIO
 
+from pipemlp.launching.outcome import stop_code
 from pipemlp.training.exchange_report import ExchangeReport, write_exchange
 from pipemlp.training.prediction_check import PredictionReport, report_lines, write_report
 from pipemlp.training.preparation import Preparation
@@ -56,6 +58,16 @@ class FirstRankWatcher:
         """Show the line."""
         self._display.note(text)
 
+    def stopped(self, outcome: Outcome) -> None:
+        """The run was asked to stop, and is saved."""
+        assert outcome.stopped_by is not None
+        name = signal.Signals(outcome.stopped_by).name
+        again = f"pipemlp resume {self._run_dir}"
+        self._display.summary(f"{self._run_dir.name} stopped after step {outcome.step} ({name})", {"go on with": again})
+        saved = ", and saved" if outcome.step else ""  # before the first step there is nothing to save
+        message = f"stopped by {name} after step {outcome.step}{saved}; {again}"
+        self._records.end("preempted", outcome.step, message, stop_code(outcome.stopped_by))
+
     def finish(
         self, outcome: Outcome, report: PredictionReport | None = None, exchanged: ExchangeReport | None = None
     ) -> None:
@@ -78,4 +90,4 @@ class FirstRankWatcher:
         if report is not None:
             write_report(self._run_dir, report)
             self._display.lines("predicted and measured", report_lines(report))
-        self._records.finish(outcome.step, "")
+        self._records.end("finished", outcome.step, "", 0)

@@ -8,33 +8,38 @@ from pipemlp.config.root import RunConfig
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.launching.ports import check_port
 from pipemlp.training.life import begin_life, choose_device
-from pipemlp.training.preparation import Preparation
-from pipemlp.training.startup import check_other_worker, prepare_first_worker
+from pipemlp.training.startup import Begun, check_other_worker, prepare_first_worker
 
 
 def work(
-    config_path: Path, overrides: Sequence[str], environment: WorkerEnvironment, plan_path: Path | None = None
+    config_path: Path,
+    overrides: Sequence[str],
+    environment: WorkerEnvironment,
+    plan_path: Path | None = None,
+    *,
+    resume: bool = False,
 ) -> None:
     """Be one rank of a run; ends the process."""
     life = begin_life(environment)
 
-    def prepare() -> tuple[RunConfig, tuple[Preparation, Path] | None]:
+    def prepare() -> tuple[RunConfig, Begun | None]:
         if environment.rank != 0:
             return check_other_worker(config_path, overrides, environment, plan_path), None
         check_own_port(environment)
-        prepared = prepare_first_worker(config_path, overrides, environment, plan_path)
-        life.learn_run_dir(prepared[1])
-        return prepared[0].config, prepared
+        begun = prepare_first_worker(config_path, overrides, environment, plan_path, resume=resume)
+        life.learn_run_dir(begun.run_dir)
+        for note in begun.notes:
+            life.terminal.print(note)
+        return begun.preparation.config, begun
 
-    config, prepared = life.prepared(prepare)
+    config, begun = life.prepared(prepare)
     with life.failing():
         device = choose_device(config)
         choose_algorithm(config.gradients.pattern)
         from pipemlp.training.worker import run_worker
 
-        timeout_seconds = config.fault.timeout_seconds
-        run_worker(prepared, environment, device, timeout_seconds, life.terminal.file, life.learn_run_dir)
-    os._exit(0)
+        exit_code = run_worker(begun, environment, device, config.fault.timeout_seconds, life)
+    os._exit(exit_code)
 
 
 def choose_algorithm(pattern: str) -> None:

@@ -2,24 +2,24 @@
 
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import torch
 import torch.distributed as dist
 
 from pipemlp.checkpoint.model_files import layer_file, save_index, save_layers
-from pipemlp.config.errors import ClusterError, DataError
+from pipemlp.config.errors import ClusterError, DataError, RunFailedError
 from pipemlp.config.root import RunConfig
 from pipemlp.data import PreparedData, Preprocessing, prepare
 from pipemlp.data.prepared import ColumnNames
 from pipemlp.data.splits import Splits
 from pipemlp.engine.pipeline import Pipeline, place_of
+from pipemlp.engine.private.store import default_store
 from pipemlp.engine.processes import join_processes, leave_processes
 from pipemlp.engine.virtual_stage import LossFunction
 from pipemlp.launching.environment import WorkerEnvironment
+from pipemlp.launching.outcome import stop_code
 from pipemlp.model.losses import build_loss
 from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import describe_layers
@@ -28,56 +28,98 @@ from pipemlp.planning.plan_file import costs_from_json, prediction_from_json
 from pipemlp.planning.shapes import shape_from_json
 from pipemlp.schedule.torch_csv import read_csv
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.checkpointer import Checkpointer
+from pipemlp.training.doing import Doing
 from pipemlp.training.exchange_report import exchange_report
+from pipemlp.training.heartbeats import Heartbeats
+from pipemlp.training.life import Life
 from pipemlp.training.prediction_check import PredictionCheck
 from pipemlp.training.preparation import Preparation
-from pipemlp.training.startup import message_to_others
+from pipemlp.training.restoring import restore
+from pipemlp.training.startup import Begun, message_to_others
+from pipemlp.training.stopping import Stopping
 from pipemlp.training.timeline import TimelineRecorder
-from pipemlp.training.trainer import Outcome, Trainer, Watcher
+from pipemlp.training.trainer import FROM_THE_START, Outcome, Trainer, Watcher
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
 
 
 def run_worker(
-    prepared: tuple[Preparation, Path] | None,
+    begun: Begun | None,
     environment: WorkerEnvironment,
     device_name: str,
     timeout_seconds: float,
-    terminal: TextIO,
-    learn_run_dir: Callable[[Path], None],
-) -> Path:
-    """Train; returns the run directory. `prepared` is given on rank 0, which tells the others.
+    life: Life,
+) -> int:
+    """Train; returns the exit code.
 
     Args:
-        terminal: for what the user should see.
-        learn_run_dir: told the run directory as soon as this rank knows it.
+        begun: given on rank 0, which tells the others.
+        life: told the run directory as soon as this rank knows it, and how to stop.
     """
-    if device_name == "cuda" and not torch.cuda.is_available():
-        raise ClusterError("run.device is cuda, but torch finds no GPU; set run.device=cpu, or check the driver")
-    device = torch.device("cuda", environment.local_rank) if device_name == "cuda" else torch.device("cpu")
+    device = _device(device_name, environment.local_rank)
     join_processes(device_name, environment.local_rank, timeout_seconds)
-    preparation, run_dir = _share(prepared, device)
-    learn_run_dir(run_dir)
+    doing = Doing()
+    beats = _begin_to_beat(environment, doing, timeout_seconds, life)
+    begun = _share(begun, device)
+    preparation, run_dir = begun.preparation, begun.run_dir
+    beats.num_replicas = preparation.plan.num_replicas
+    life.learn_run_dir(run_dir)
     config = preparation.config
     torch.set_num_threads(int(config.run.threads))
     pipeline = build_pipeline(preparation)
     loader = BatchLoader(preparation.data, preparation.plan, pipeline.place, seed=config.run.seed, device=device)
     watcher: Watcher = SilentWatcher()
     if environment.rank == 0:
-        watcher = FirstRankWatcher(run_dir, preparation, terminal)
+        watcher = FirstRankWatcher(run_dir, preparation, life.terminal.file)
     # a timeline shows a step that all ranks have in common
     timeline_every_steps = 0 if pipeline.is_asynchronous else config.logging.timeline_every_steps
     recorder = TimelineRecorder(run_dir, pipeline, timeline_every_steps)
     check = None
     if preparation.plan.prediction is not None and not pipeline.is_asynchronous:
         check = PredictionCheck(pipeline, device, config.logging.timeline_every_steps)
-    outcome = Trainer(preparation, pipeline, loader, device, watcher, recorder, check).run()
+    doing.finer = lambda: f"action {pipeline.at}" if pipeline.at is not None else ""
+    checkpointer = Checkpointer(run_dir, preparation, pipeline, doing.saving)
+    begin = FROM_THE_START if begun.checkpoint is None else restore(begun.checkpoint, pipeline, watcher)
+    checkpointer.last_saved = begin.position.step
+    stopping = Stopping(default_store(), environment.rank, environment.world_size)
+    stopping.begin(begin.position.step)
+    life.stops_by(stopping.ask, timeout_seconds)
+    trainer = Trainer(
+        preparation, pipeline, loader, device, watcher, recorder, check, checkpointer, begin, stopping, doing
+    )
+    outcome = trainer.run()
+    stopping.end()
+    beats.end()
+    if outcome.stopped_by is not None:
+        if isinstance(watcher, FirstRankWatcher):
+            watcher.stopped(outcome)
+        leave_processes()
+        return stop_code(outcome.stopped_by)
     save_model(run_dir, preparation, pipeline, outcome)
     report = check.report() if check is not None else None
     exchanged = exchange_report(pipeline)
     leave_processes()
     if isinstance(watcher, FirstRankWatcher):
         watcher.finish(outcome, report, exchanged)
-    return run_dir
+    return 0
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ClusterError("run.device is cuda, but torch finds no GPU; set run.device=cpu, or check the driver")
+    return torch.device("cuda", local_rank) if name == "cuda" else torch.device("cpu")
+
+
+def _begin_to_beat(environment: WorkerEnvironment, doing: Doing, timeout_seconds: float, life: Life) -> Heartbeats:
+    """As soon as the ranks have met: whatever comes next, a rank that dies is missed."""
+    return Heartbeats(
+        default_store().clone(),
+        environment.rank,
+        environment.world_size,
+        doing,
+        timeout_seconds,
+        lambda message: life.leave(message, RunFailedError.exit_code, own=True),
+    )
 
 
 def build_pipeline(preparation: Preparation) -> Pipeline:
@@ -106,12 +148,12 @@ def weighted_loss(config: RunConfig) -> LossFunction:
     return loss_fn
 
 
-def _share(prepared: tuple[Preparation, Path] | None, device: torch.device) -> tuple[Preparation, Path]:
+def _share(begun: Begun | None, device: torch.device) -> Begun:
     """Rank 0's decisions on every rank; only those that need rows open the data."""
-    message: list[str | None] = [None if prepared is None else message_to_others(*prepared)]
+    message: list[str | None] = [None if begun is None else message_to_others(begun)]
     dist.broadcast_object_list(message, src=0, device=device)
-    if prepared is not None:
-        return prepared
+    if begun is not None:
+        return begun
     received = json.loads(str(message[0]))
     config = RunConfig.model_validate(received["config"])
     shape = shape_from_json(received["shape"])
@@ -132,7 +174,8 @@ def _share(prepared: tuple[Preparation, Path] | None, device: torch.device) -> t
         columns = ColumnNames(learned.numeric, learned.categorical, learned.targets, None)
         data = PreparedData(shape, learned, columns, (), "", Splits(()))
     budget = budget_of(config, shape.num_rows[0])
-    return Preparation(config, data, layers, plan, budget, ()), Path(received["run_dir"])
+    checkpoint = Path(received["checkpoint"]) if received["checkpoint"] else None
+    return Begun(Preparation(config, data, layers, plan, budget, ()), Path(received["run_dir"]), checkpoint)
 
 
 def same_data(data: PreparedData, learned: Preprocessing, content: list[str]) -> PreparedData:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import PIPEMLP, ROOT, Started, succeed
+from commands import PIPEMLP, ROOT, succeed
+from shared_runs import made_once
 
 from pipemlp.__main__ import main
 
@@ -55,14 +56,21 @@ class FinishedRun:
     """A run directory, and what its command printed."""
 
     dir: Path
-    started: Started
+    out: str
+    err: str
 
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """The shipped digits config, shortened, through `pipemlp train`."""
-    folder = tmp_path_factory.mktemp("digits")
-    return FinishedRun(folder / "run", succeed([*PIPEMLP, "train", DIGITS, SHORT, "run.dir=run"], folder))
+
+    def make(folder: Path) -> None:
+        started = succeed([*PIPEMLP, "train", DIGITS, SHORT, "run.dir=run"], folder)
+        (folder / "out").write_text(started.out)
+        (folder / "err").write_text(started.err)
+
+    folder = made_once(tmp_path_factory, "digits", make)
+    return FinishedRun(folder / "run", *((folder / name).read_text() for name in ("out", "err")))
 
 
 @pytest.fixture

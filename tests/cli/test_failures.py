@@ -55,9 +55,6 @@ DEATHS = {
     "a worker is killed": Death("worker-1", signal.SIGKILL, 6, 6, "a rank was killed by signal 9 (SIGKILL)"),
     "launch.py is killed": Death("launch", signal.SIGKILL, 5, 5, "has died"),
     "the runner is killed": Death("runner", signal.SIGKILL, 5, 5, "has died"),
-    "pipemlp train is asked to end": Death(
-        "started", signal.SIGTERM, 143, 143, "stopped by signal 15 (SIGTERM) before the run"
-    ),
     "pipemlp train is killed": Death("started", signal.SIGKILL, -9, 5, "pipemlp train, process"),
     "the runner is asked to end": Death("runner", signal.SIGTERM, -15, 5, "the deepspeed launcher, process", True),
 }

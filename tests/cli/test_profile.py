@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import PIPEMLP, ROOT, Started, succeed
+from shared_runs import made_once
 
 from pipemlp.planning.plan_file import parse_plan_file
 from pipemlp.planning.profile import LEFT_OUT
@@ -17,10 +18,15 @@ TWO_STAGES = "parallel.stages=2"
 
 
 @pytest.fixture(scope="module")
-def profiled(tmp_path_factory) -> tuple[Path, Started]:
+def profiled(tmp_path_factory) -> tuple[Path, str]:
     """A folder with pyramid.profile.json, and what the command printed."""
-    folder = tmp_path_factory.mktemp("profiled")
-    return folder, succeed([*PIPEMLP, "profile", PYRAMID, TWO_STAGES, "--seconds", "3"], folder)
+
+    def make(folder: Path) -> None:
+        started = succeed([*PIPEMLP, "profile", PYRAMID, TWO_STAGES, "--seconds", "3"], folder)
+        (folder / "out").write_text(started.out)
+
+    folder = made_once(tmp_path_factory, "profiled", make)
+    return folder, (folder / "out").read_text()
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def folder(profiled, tmp_path, monkeypatch):
 
 
 def test_what_a_profile_prints(profiled):
-    out = profiled[1].out
+    out = profiled[1]
     for part in (
         "2 ranks",
         "1 plain 30>512",

@@ -18,7 +18,7 @@ NUM_STEPS = 40  # 1,258 training rows in batches of 64, twice
 def test_leaves_the_whole_run_directory(digits_run):
     left = {path.name for path in digits_run.dir.iterdir() if not path.name.startswith(".")}
     files = {"config.resolved.yaml", "plan.json", "environment.json", "metrics.jsonl", "status.json", "timeline.json"}
-    assert left == files | {"model", "tensorboard", "logs"}
+    assert left == files | {"model", "tensorboard", "logs", "checkpoints"}
     assert {path.name for path in (digits_run.dir / "logs").iterdir()} == {"rank-0.log", "rank-1.log"}
     layers = {f"layer-{index:05d}.safetensors" for index in range(18)}
     assert set(model_files(digits_run.dir)) == layers | {"index.json", "preprocessing.json"}
@@ -47,11 +47,11 @@ def test_every_line_of_metrics_has_the_promised_keys(digits_run):
 
 
 def test_the_terminal_is_for_the_user(digits_run):
-    printed = digits_run.started.printed
+    printed = digits_run.out + digits_run.err
     assert "epoch 1/2 step 1/40" in printed and "test after step 40: loss" in printed and "run is done" in printed
     for chatter in ("[INFO]", "[WARNING]", "Warning:", "topology", "DeepSpeed", "Traceback"):
         assert chatter not in printed
-    assert digits_run.started.err == ""
+    assert digits_run.err == ""
     assert "topology" in (digits_run.dir / "logs" / "rank-0.log").read_text()
 
 

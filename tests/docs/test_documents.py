@@ -200,6 +200,7 @@ def test_keys_that_are_named_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=identity)
 def test_commands_that_are_named_exist(page):
     names = {command.callback.__name__ for command in app.registered_commands}
+    names |= {group.name for group in app.registered_groups}
     for name in re.findall(r"(?<![\w/.-])pipemlp ([a-z]+)\b", "\n".join(code_of(page))):
         assert name in names, name
 

@@ -1,14 +1,25 @@
 """Who may go on, who takes which slice, what messages say: the parts of asynchronous updates, without processes."""
 
+import re
+from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipemlp.gradients import staleness as staleness_module
+from pipemlp.gradients.asynchronous import AsynchronousWorker
+from pipemlp.gradients.links import ExchangeError, lost
 from pipemlp.gradients.mail import HEADER_BYTES, Header, Kind, read_header, write_header
 from pipemlp.gradients.meter import Meter
 from pipemlp.gradients.staleness import Clocks, Staleness
+from pipemlp.training import asynchronous_steps
+from pipemlp.training.doing import Doing
+from pipemlp.training.exchange_report import ExchangeReport
 from pipemlp.training.turns import Turns
 
 
@@ -23,6 +34,97 @@ def test_nobody_starts_a_step_beyond_the_bound(order, bound):
             clocks.stepped(replica, done[replica])
         else:
             assert done[replica] - min(done) > bound
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "gradients.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", [staleness_module.__doc__, DOCUMENT], ids=["module", "document"])
+def test_the_drawing_of_the_bound(text):
+    """Replicas have done as many steps as there are points; who has a bar behind them waits until what is said."""
+    rows = re.findall(r"    replica (\d)   ((?:\. )*\.)(\|?)", text)
+    clocks = Clocks(len(rows), int(re.search(r"with max_staleness (\d) it waits", text)[1]))
+    for replica, points, _ in rows:
+        clocks.stepped(int(replica), points.count("."))
+    waits = [replica for replica in range(len(rows)) if not clocks.may_go_on(replica)]
+    assert waits == [int(replica) for replica, _, bar in rows if bar] == [0]
+    assert "replica 2   . . . .                until this one has done its fifth step" in text
+    clocks.stepped(2, 5)
+    assert clocks.may_go_on(0)
+
+
+class Answers:
+    """Of two replicas; the other one answers, or has gone."""
+
+    rank, num_replicas = 0, 2
+
+    def __init__(self, gone: bool = False) -> None:
+        self.gone = gone
+
+    def receive(self, values: torch.Tensor, replica: int) -> str:
+        return "an answer"
+
+    def send(self, values: torch.Tensor, replica: int) -> str:
+        return "a push"
+
+    def wait(self, work: str, replica: int, moment: str) -> None:
+        if self.gone and work == "an answer":
+            raise lost(replica, moment)
+
+
+class Server:
+    """Beside the worker; it says nothing of its own accord."""
+
+    def __init__(self, failure: BaseException | None = None) -> None:
+        self.failure, self.own_answers = failure, SimpleQueue()
+
+    def handle(self, replica: int, message: torch.Tensor) -> None:
+        pass
+
+    def slowest(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("server", "gone", "message"),
+    [
+        (Server(), False, "waiting for the slowest replica: replica 1 left or stopped answering"),
+        (Server(), True, "pulling parameters: replica 1 left or stopped answering"),
+        (Server(ValueError("no such kind")), True, "the parameter server of replica 0: no such kind"),
+        (Server(ValueError("no such kind")), False, "the parameter server of replica 0: no such kind"),
+    ],
+    ids=["too slow", "gone", "failed, and nobody answers", "failed"],
+)
+def test_a_worker_that_gets_no_answer_says_who_was_waited_for(server, gone, message):
+    worker = AsynchronousWorker(server, Answers(), Answers(gone), [4, 4], 0.01)
+    with pytest.raises(ExchangeError, match=f"^{message}$"):
+        worker.push([[torch.zeros(4, dtype=torch.uint8)]] * 2, 0.1)
+
+
+def test_the_speed_is_that_of_this_process(monkeypatch):
+    """Steps 100 and 101 of two replicas, the first after a resume; a clock of a second per look."""
+    now, shown = iter(map(float, range(100))), []
+    monkeypatch.setattr(asynchronous_steps.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(asynchronous_steps, "default_store", dist.HashStore)
+    monkeypatch.setattr(asynchronous_steps.dist, "get_rank", lambda: 0)
+    pipeline = SimpleNamespace(
+        place=SimpleNamespace(replica=0),
+        plan=SimpleNamespace(num_replicas=2),
+        pipe_group=None,
+        engine=SimpleNamespace(device="cpu"),
+        train_batch=lambda *arguments, **keys: None,
+        replica_loss=lambda: 1.0,
+    )
+    loader, budget = SimpleNamespace(slice_of_batch=lambda *place: None), SimpleNamespace(steps_per_epoch=10)
+    doing = Doing()
+    steps = asynchronous_steps.AsynchronousSteps(
+        pipeline, loader, budget, lambda step: 0.1, 1, lambda *told: shown.append(told), doing
+    )
+    steps.run(100, 101)
+    assert shown == [(101, 1.0, 1.0)], "its first slice, after a second"
+    assert doing.text() == "step 101"
+    steps.run(101, 102)
+    assert shown[1] == (102, 1.0, 1.0), "three slices in two seconds of the first stretch and one of this"
 
 
 def test_without_a_bound_all_may():
@@ -68,6 +170,16 @@ def test_every_slice_is_taken_once(order):
         taken = [next(asking[replica], None) for replica in order]
         taken += [slice_index for own in asking for slice_index in own]
         assert sorted(index for index in taken if index is not None) == list(range(start, stop))
+
+
+@pytest.mark.parametrize(
+    ("busy_seconds", "said"),
+    [(0.4, "400 ms, of which 100 ms waited for: 75% hidden behind computation"), (0.0, "not known, 100 ms waited for")],
+    ids=["gloo", "NCCL"],
+)
+def test_a_time_that_nobody_knows_is_not_said_to_be_hidden(busy_seconds, said):
+    report = ExchangeReport("backend", "synchronous", "none", 1, 1.0, 1.0, busy_seconds, 0.1, {}, 0, 1.0)
+    assert report.lines()["exchange time"] == said
 
 
 def test_a_meter_adds_up(monkeypatch):

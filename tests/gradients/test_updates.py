@@ -4,7 +4,7 @@ import pytest
 import torch
 from equality import Case, pipeline_trace, reference
 from equality_check import AMPLIFIED, SINGLE, bounds_of, check
-from update_bodies import gone_on, gradients, local, local_in_one_process, steps, turns
+from update_bodies import gradients, local, local_in_one_process, partly_poisoned, steps, turns
 
 GRIDS = [(1, 2), (2, 2), (1, 4), (1, 3)]
 ADDING = ["ring", "tree", "fully-connected"]
@@ -131,6 +131,18 @@ def test_a_replica_that_is_not_finite_is_named_and_changes_nothing(run_on_ranks)
         assert all(bool(value.isfinite().all()) for value in each.judged.values())
 
 
+@pytest.mark.parametrize(("clip_norm", "compression"), [(None, "none"), (0.05, "int8")])
+def test_a_gradient_with_one_value_that_is_not_finite_changes_nothing_on_any_stage(
+    clip_norm, compression, run_on_ranks
+):
+    settings = asynchronous(2, 2, 2, clip_norm=clip_norm, compression=compression)
+    for each in run_on_ranks(4, partly_poisoned, settings, 3):
+        assert each.error.startswith("no replica's gradient was finite")
+        assert each.behind == {}, "no server made an update"
+        assert all(torch.equal(value, each.judged[name]) for name, value in each.parameters.items())
+        assert not any(value.any() for value in each.left_out.values())
+
+
 @pytest.mark.parametrize("compression", ["none", "bf16", "int8", "topk", "onebit", "powersgd"])
 def test_a_server_refuses_what_is_not_finite_and_says_whose_it_was(compression, run_on_ranks):
     served = case(1, 2, pattern="parameter-server", compression=compression, zero_stage=1)
@@ -199,21 +211,3 @@ def test_bytes_are_those_that_are_sent(run_on_ranks):
 def test_a_loss_is_the_same_whatever_exchanges_it(run_on_ranks):
     traces = run_on_ranks(2, pipeline_trace, case(1, 2, pattern="ring"))
     assert traces[0].losses == traces[1].losses
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"compression": {"name": "powersgd", "warmup_steps": 1}},
-        {"pattern": "fully-connected", "compression": "onebit"},
-        {"pattern": "parameter-server"},
-        {"pattern": "parameter-server", "compression": {"name": "int8", "warmup_steps": 1}},
-        {"update": {"name": "local", "local_steps": 2, "outer_momentum": 0.9}, "compression": "bf16"},
-    ],
-    ids=str,
-)
-def test_a_state_is_what_it_takes_to_go_on(settings, run_on_ranks):
-    """Steps in one go, and steps, a new pipeline with what was kept, and more steps: the same bits."""
-    kept = case(1, 2, single=True, **settings)
-    for whole, resumed in run_on_ranks(2, gone_on, kept):
-        assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

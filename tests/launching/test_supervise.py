@@ -2,13 +2,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from pipemlp.config.errors import ClusterError
 from pipemlp.launching.status import RunStatus, read_status, write_status
-from pipemlp.launching.supervise import run_launcher
+from pipemlp.launching.supervise import _Supervision, run_launcher
 
 
 def ended(tree, supervisor: subprocess.Popen[str]) -> tuple[int, RunStatus, str]:
@@ -110,8 +111,12 @@ def test_second_interrupt_kills_at_once(tree):
     assert (code, status.state) == (130, "failed")
 
 
-def test_signal_before_any_worker(tree):
+@pytest.mark.parametrize(("begun", "expected"), [(True, (75, "preempted")), (False, (143, "failed"))])
+def test_signal_before_any_worker(tree, begun, expected):
+    """Of a run that was begun nothing is lost; what is no run, as a profile, cannot go on."""
     tree.run_dir.mkdir()
+    if begun:
+        write_status(tree.run_dir, "running")
     code = "import time; from note import note; note('runner'); time.sleep(600)"
     script = (
         "import os, sys; from note import note; note('supervisor')\n"
@@ -123,8 +128,9 @@ def test_signal_before_any_worker(tree):
     )
     tree.wait_for("runner")
     supervisor.send_signal(signal.SIGTERM)
-    exit_code, status, _ = ended(tree, supervisor)
-    assert (exit_code, status.state) == (143, "failed")
+    exit_code, status, errors = ended(tree, supervisor)
+    assert (exit_code, status.state) == expected
+    assert errors == f"{status.message}\n" and ("`pipemlp resume` goes on" in errors) == begun
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("exit0", 6), ("exit1", 6), ("exit3", 3), ("silent", 6)])
@@ -177,3 +183,20 @@ def test_outside_the_main_thread(tmp_path):
     thread.start()
     thread.join(timeout=60)
     assert codes == [5]
+
+
+@pytest.mark.parametrize(("caught", "expected"), [([15], []), ([], ["a worker"])])
+def test_workers_that_save_have_their_time_without_a_launcher_too(caught, expected):
+    """A whole service is told to stop: its launcher ends at once, and its workers save."""
+    ends_at = time.monotonic() + 0.5
+
+    class Tree:
+        def update(self):
+            pass
+
+        def workers(self):
+            return ["a worker"] if time.monotonic() < ends_at else []
+
+    supervision = _Supervision(None, Tree(), caught, grace_seconds=0.1, saving_seconds=30.0, num_handled=len(caught))
+    supervision._wait_for_survivors()
+    assert supervision.tree.workers() == expected

@@ -297,6 +297,7 @@ def test_the_batch_counts_where_it_is_read():
     "settings",
     [
         {"pattern": "ring"},
+        {"pattern": "fully-connected"},
         {"compression": "powersgd"},
         {"pattern": "fully-connected", "compression": "int8"},
         {"pattern": "parameter-server"},

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 from priced_layers import PER_SECOND, WORKLOAD, Source
 
+from pipemlp.planning.exchange import Exchange
 from pipemlp.planning.layer_times import LayerTimes
+from pipemlp.planning.machine import Curve, Network
 from pipemlp.planning.making import Known, lay_out
 from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.workload import Setting
@@ -55,6 +57,18 @@ def test_reductions_are_hidden_on_a_gpu_only_behind_what_follows():
     num_bytes = 4 * sum(layer.num_parameters for layer in WORKLOAD.layers)
     for hides in (True, False):  # one bucket: nothing comes behind
         assert predicted(setting, inside=PER_SECOND, is_gpu=hides).reduction_seconds == pytest.approx(num_bytes)
+
+
+def test_what_parameter_servers_send_back_is_never_hidden(monkeypatch):
+    monkeypatch.setattr("pipemlp.planning.exchange.BUCKET_BYTES", 64)
+    link = Curve((0.0, 1000.0), (0.0, 1.0))
+    source = Source(inside=Network(link, link), is_gpu=True)
+    num_bytes = 4 * sum(layer.num_parameters for layer in WORKLOAD.layers)
+    for pattern, exposed in (("ring", 64), ("parameter-server", num_bytes / 2 + 64 / 2)):
+        workload = replace(WORKLOAD, exchange=Exchange(pattern=pattern))
+        found = lay_out(workload, Setting(num_replicas=2), Known(source=source)).prediction
+        # the backward, much longer than the push, hides it up to its last bucket
+        assert found.reduction_seconds == pytest.approx(1e-3 * exposed)
 
 
 def test_zero_1_shares_the_optimizer_and_gathers():

@@ -77,7 +77,8 @@ class AsynchronousUpdate(ServingUpdate):
         self._index, num = self._requests.rank, self._requests.num_replicas
         self._num_replicas = num
         self._gradients = in_buckets(flat, parameters)
-        self._weights = flattened(by_bucket(parameters, self._gradients))
+        self._members = by_bucket(parameters, self._gradients)
+        self._weights = flattened(self._members)
         codec, shapes = make_codec(config.compression), [shapes_of(bucket) for bucket in self._gradients]
         feedback = isinstance(config.compression, Lossy) and config.compression.error_feedback
         self._pushes = [PushMessages(codec, own, num, error_feedback=feedback) for own in shapes]
@@ -107,17 +108,23 @@ class AsynchronousUpdate(ServingUpdate):
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """Push this replica's gradient, pull the parameters."""
         sums.finish()
-        self._clip()
+        is_finite = self._clip()
         with self.meter.waiting(), self.meter.busy():
-            pairs = zip(self._gradients, self._pushes, strict=True)
-            by_bucket = [messages.encode(bucket.values) for bucket, messages in pairs]
-            payloads = [[piece.cpu() for piece in own] for own in zip(*by_bucket, strict=True)]
-            pulled = self._worker.push(payloads, learning_rate / self._num_replicas)
+            if is_finite:
+                pulled = self._worker.push(self._payloads(), learning_rate / self._num_replicas)
+            else:
+                pulled = self._worker.skip(self._message_bytes)
         for server, message in enumerate(pulled):
             self._put(server, message)
         self._count()
         self.meter.plain_bytes += sum(bucket.values.nbytes for bucket in self._gradients)
         self.meter.num_steps += 1
+
+    def _payloads(self) -> list[list[Tensor]]:
+        """For each server, the messages of its parts of the buckets."""
+        pairs = zip(self._gradients, self._pushes, strict=True)
+        by_bucket = [messages.encode(bucket.values) for bucket, messages in pairs]
+        return [[piece.cpu() for piece in own] for own in zip(*by_bucket, strict=True)]
 
     def _decode(self, payload: Tensor) -> Tensor:
         """What a push to the server beside this worker says; called by the server's thread."""
@@ -131,17 +138,22 @@ class AsynchronousUpdate(ServingUpdate):
         self.meter.bytes_sent += total - self._counted
         self._counted = total
 
-    def _clip(self) -> None:
-        """By the norm over all stages of this replica."""
-        if self._clip_norm is None:
-            return
-        square = sum(bucket.values.double().square().sum() for bucket in self._gradients)
+    def _clip(self) -> bool:
+        """By the norm over all stages of this replica; whether the gradient is finite on all of them."""
+        values = [bucket.values for bucket in self._gradients]
+        clips = self._clip_norm is not None
+        # The sum of the values takes no memory, and is not finite where one of them is not; nor where they are near
+        # the end of float32, with which no step can be taken either.
+        told = sum(each.double().square().sum() if clips else each.sum().double() for each in values)
         if self._pipe is not None:
-            dist.all_reduce(square, group=self._pipe)
-        scale = self._clip_norm / (math.sqrt(float(square)) + 1e-6)
+            dist.all_reduce(told, group=self._pipe)
+        if not math.isfinite(told):
+            return False
+        scale = self._clip_norm / (math.sqrt(told) + 1e-6) if self._clip_norm is not None else 1.0
         if scale < 1:
             for bucket in self._gradients:
                 bucket.values.mul_(scale)
+        return True
 
     def _part(self, bucket: Bucket, server: int) -> slice:
         return part_of(len(bucket.values), self._num_replicas, server)

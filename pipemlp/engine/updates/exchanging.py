@@ -15,6 +15,7 @@ from pipemlp.gradients.exchange import ThreadedExchange
 from pipemlp.gradients.links import Links
 from pipemlp.gradients.meter import Meter
 from pipemlp.gradients.pattern import make_pattern
+from pipemlp.planning.sums import BUCKET_BYTES
 
 
 class HasState(Protocol):
@@ -47,10 +48,10 @@ def shapes_of(bucket: Bucket) -> list[tuple[int, ...]]:
     return [tuple(view.shape) for view in bucket.views]
 
 
-def in_buckets(flat: Tensor, parameters: Sequence[nn.Parameter]) -> list[Bucket]:
-    """A vector with a value for every parameter, in buckets."""
+def in_buckets(flat: Tensor, parameters: Sequence[nn.Parameter], bucket_bytes: int = BUCKET_BYTES) -> list[Bucket]:
+    """A vector with a value for every parameter, in buckets of so many bytes at most, or of a single parameter."""
     found, start = [], 0
-    for members in bucketed(parameters, flat.element_size()):
+    for members in bucketed(parameters, flat.element_size(), bucket_bytes):
         first, views = start, []
         for parameter in members:
             views.append(flat[start : start + parameter.numel()].view(parameter.shape))

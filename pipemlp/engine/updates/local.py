@@ -63,6 +63,13 @@ class LocalUpdate(Update):
             own["momentum"] = self._momentum
         return own | state_of(self._compressions, "compression")
 
+    def begin_anew(self) -> None:
+        """From the weights as they are now, which all replicas have in common."""
+        self._common.copy_(read_weights(self._engine, self._parameters))
+        self._since.zero_()
+        if self._momentum is not None:
+            self._momentum.zero_()
+
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """This replica's own step; with all others the average, if it is time."""
         set_learning_rate(self._engine, learning_rate)

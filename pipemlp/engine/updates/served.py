@@ -60,7 +60,8 @@ class ServedUpdate(ServingUpdate):
 
     def _exchange_of(self, buckets: Sequence[Bucket]) -> BucketExchange:
         index, num_servers = self._links.rank, self._links.num_replicas
-        self._weights = flattened(by_bucket(self._parameters, buckets))
+        self._members = by_bucket(self._parameters, buckets)
+        self._weights = flattened(self._members)
         self._served = ParameterServer(
             self._weights,
             buckets[0].values.dtype,

@@ -1,14 +1,15 @@
 """What updates by parameter servers have in common: what a checkpoint keeps of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from pipemlp.engine.share import Named, Run, Share, runs_between
 from pipemlp.engine.updates.exchanging import HasState, state_of
 from pipemlp.engine.updates.update import Update
 from pipemlp.gradients.parameter_server import ParameterServer
-
-SERVER = "server"
+from pipemlp.gradients.parts import part_of
 
 
 class ServingUpdate(Update):
@@ -16,17 +17,19 @@ class ServingUpdate(Update):
 
     _served: ParameterServer
     _pushes: Sequence[HasState]
+    _members: Sequence[Sequence[nn.Parameter]]
+    """The parameters of each bucket."""
 
     def state(self) -> dict[str, Tensor]:
-        """What is served here, and what the pushes left out."""
-        served = {f"{SERVER}.{name}": value for name, value in self._served.state().items()}
-        return served | state_of(self._pushes, "push")
+        """What the pushes left out."""
+        return state_of(self._pushes, "push")
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Update`; the optimizer's tensors are made if there has been no step yet."""
-        prefix = f"{SERVER}."
-        self._served.load_state(
-            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        )
-        super().load_state(state)
-        self._served.write()
+    def shares(self, named: Mapping[nn.Parameter, Named], replica: int) -> tuple[list[Share], bool]:
+        """What is served here: a part of every bucket."""
+        served, runs, offset = self._served, list[Run](), 0
+        for members in self._members:
+            own = part_of(sum(parameter.numel() for parameter in members), served.num_servers, served.index)
+            for run in runs_between([named[parameter] for parameter in members], own.start, own.stop):
+                runs.append(replace(run, offset=run.offset + offset))
+            offset += own.stop - own.start
+        return [Share(served.values, served.optimizer_state, runs)], False

@@ -1,12 +1,13 @@
 """What becomes of the gradients of a step: one interface, an implementation for each way to update."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipemlp.engine.gradient_sums import GradientSums
+from pipemlp.engine.share import Named, Share
 from pipemlp.gradients.bucket import Bucket, BucketExchange
 from pipemlp.gradients.compression.sender import load_tensors
 from pipemlp.gradients.meter import Meter
@@ -40,8 +41,17 @@ class Update(ABC):
         """What the user should know of the time since the last call; every rank must ask."""
         return []
 
+    def shares(self, named: Mapping[nn.Parameter, Named], replica: int) -> tuple[list[Share], bool] | None:
+        """What this rank keeps the truth of, and whether all replicas have the same; None where DeepSpeed does.
+
+        Args:
+            named: the place of every parameter of the stage.
+            replica: this one.
+        """
+        return None
+
     def state(self) -> dict[str, Tensor]:
-        """What this rank must keep beside parameters and DeepSpeed's optimizer to go on exactly: live tensors."""
+        """What this rank must keep beside its shares to go on exactly, in this very grid: live tensors."""
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -51,6 +61,9 @@ class Update(ABC):
             ModelFileError: if it is another's.
         """
         load_tensors(self.state(), state)
+
+    def begin_anew(self) -> None:  # noqa: B027 - most keep nothing that depends on the weights
+        """Weights were loaded that another grid has saved: what was kept of earlier ones is void."""
 
     def end(self) -> None:  # noqa: B027 - most have nothing to do
         """The training is over: the parameters become those that are kept, the same on all replicas."""

@@ -55,7 +55,3 @@ class Bf16Sum:
     def state(self) -> dict[str, Tensor]:
         """See `Compression`."""
         return self._sender.state()
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Compression`."""
-        self._sender.load_state(state)

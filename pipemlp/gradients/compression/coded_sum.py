@@ -19,7 +19,7 @@ from torch import Tensor
 from pipemlp.gradients.compression.codec import Codec
 from pipemlp.gradients.compression.compression import Shape
 from pipemlp.gradients.compression.part_codec import PartCodec, part_codec
-from pipemlp.gradients.compression.sender import Sender, load_tensors, nested
+from pipemlp.gradients.compression.sender import Sender, nested
 from pipemlp.gradients.compression.vectors import as_one_vector
 from pipemlp.gradients.links import Links
 
@@ -37,7 +37,7 @@ class CodedSum:
     def __init__(self, codec: Codec, links: Links, shapes: Sequence[Shape], *, error_feedback: bool) -> None:
         self._links = links
         owners = range(links.num_replicas)
-        self._codecs = [part_codec(codec, [shapes], links.num_replicas, owner) for owner in owners]
+        self._codecs = [part_codec(codec, shapes, links.num_replicas, owner) for owner in owners]
         self._sum_codecs = [own.for_sums(links.num_replicas) for own in self._codecs]
         self._push = [Sender(own, own.num_values, error_feedback=error_feedback) for own in self._codecs]
         own = self._sum_codecs[links.rank]
@@ -76,7 +76,3 @@ class CodedSum:
         """See `Compression`."""
         pushed = {f"push.{owner}": sender.state() for owner, sender in enumerate(self._push)}
         return nested(pushed | {"pull": self._pull.state()})
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Compression`."""
-        load_tensors(self.state(), state)

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipemlp.gradients.compression.sender import load_tensors, nested
+from pipemlp.gradients.compression.sender import nested
 from pipemlp.gradients.compression.vectors import as_one_vector
 from pipemlp.gradients.pattern import Pattern
 from pipemlp.planning.exchange import is_large
@@ -32,13 +32,6 @@ class Compression(Protocol):
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must keep for this replica: the tensors themselves, not copies."""
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from the state of this replica in a run of as many replicas.
-
-        Raises:
-            ModelFileError: if it is of other sizes, or of another compression.
-        """
-
 
 class Uncompressed:
     """Sums of everything by the pattern."""
@@ -55,10 +48,6 @@ class Uncompressed:
     def state(self) -> dict[str, Tensor]:
         """See `Compression`; there is nothing to keep."""
         return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Compression`."""
-        load_tensors({}, state)
 
 
 class LargeOnly:
@@ -80,10 +69,6 @@ class LargeOnly:
     def state(self) -> dict[str, Tensor]:
         """See `Compression`."""
         return self._compression.state()
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Compression`."""
-        self._compression.load_state(state)
 
 
 class WarmUp:
@@ -112,7 +97,3 @@ class WarmUp:
     def state(self) -> dict[str, Tensor]:
         """See `Compression`."""
         return nested({"warm_up": {"steps_left": self._steps_left}, "after": self._compression.state()})
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Compression`."""
-        load_tensors(self.state(), state)

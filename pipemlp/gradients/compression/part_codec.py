@@ -1,4 +1,4 @@
-"""The codec of a part of a bucket, or of several: large tensors by a codec of choice, everything else as it is.
+"""The codec of a part of a bucket: large tensors by a codec of choice, everything else as it is.
 
 bucket     | weight                | bias | weight                     | bias |
 parts      |           part 0            |             part 1                |
@@ -71,16 +71,16 @@ class PartCodec:
         return self
 
 
-def part_codec(codec: Codec, buckets: Sequence[Sequence[Shape]], num_parts: int, index: int) -> PartCodec:
-    """The codec of the same part (see `part_of`) of buckets with tensors of these shapes, one after the other.
+def part_codec(codec: Codec, shapes: Sequence[Shape], num_parts: int, index: int) -> PartCodec:
+    """The codec of a part (see `part_of`) of a bucket with tensors of these shapes.
 
     Args:
         codec: of large tensors.
-        buckets: the shapes in each.
-        num_parts: of every bucket.
+        shapes: of the tensors.
+        num_parts: of the bucket.
         index: of the part.
     """
-    pieces = [piece for shapes in buckets for piece in _pieces(shapes, num_parts, index)]
+    pieces = list(_pieces(shapes, num_parts, index))
     return PartCodec(codec.for_pieces([piece for is_coded, piece in pieces if is_coded]), pieces)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pipemlp.gradients.compression.compression import Shape, Uncompressed
-from pipemlp.gradients.compression.sender import forget_non_finite, load_tensors, nested
+from pipemlp.gradients.compression.sender import forget_non_finite, nested
 from pipemlp.gradients.pattern import Pattern
 from pipemlp.planning.exchange import is_large
 
@@ -58,10 +58,6 @@ class PowerSgd:
     def state(self) -> dict[str, Tensor]:
         """See `Compression`."""
         return nested({str(index): weight.state() for index, weight in self._weights.items()})
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """See `Compression`."""
-        load_tensors(self.state(), state)
 
 
 class _Weight:

@@ -54,14 +54,6 @@ class Sender:
         """What was left out so far: the tensor itself, not a copy."""
         return {"residual": self._to_send} if self._feedback else {}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state.
-
-        Raises:
-            ModelFileError: if it is of other sizes, or of another compression.
-        """
-        load_tensors(self.state(), state)
-
 
 def forget_non_finite(kept: Tensor) -> None:
     """A value that is not finite is sent, once; kept, it would be in all messages to come."""

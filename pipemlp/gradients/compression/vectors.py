@@ -1,16 +1,10 @@
 """Tensors of a bucket as one vector, and back."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-
-
-def num_values_of(shapes: Sequence[torch.Size]) -> int:
-    """Values of tensors of these shapes, together."""
-    return sum(math.prod(shape) for shape in shapes)
 
 
 def take_apart(vector: Tensor, views: Sequence[Tensor]) -> None:

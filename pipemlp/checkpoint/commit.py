@@ -1,0 +1,184 @@
+"""All ranks write one checkpoint: it is there with its last step, whole, or it is not there at all.
+
+    rank 0      make .saving-N                              MANIFEST.json, rename to step-N, latest, prune
+    every rank                 | write its files, fsync |
+                               ^                        ^                                             ^
+    agreed by all              that there is a folder   that all is written                           the end
+
+A rename is one step for the file system, and comes after everything it makes visible is on the disk; so a run that is
+killed at any moment leaves whole checkpoints, and at most a `.saving-N` that the next start removes. Errors are told to
+all ranks before anyone raises, so that nobody waits for a rank that has given up.
+"""
+
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pipemlp.checkpoint.folder import POINTER, remove, saved_steps, saving_folder, step_folder
+from pipemlp.checkpoint.manifest import MANIFEST_FILE, FileEntry, Manifest, hashed
+from pipemlp.config.errors import ModelFileError
+
+Value = TypeVar("Value")
+Doing = Callable[[str], None]
+"""Told what is about to be done."""
+SPARE = 1.02
+"""Times the bytes of a checkpoint have to be free before it is begun."""
+
+
+class Together(Protocol):
+    """The ranks of a run, who all call this in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """This one."""
+
+    def everyone(self, value: Value) -> list[Value]:
+        """What every rank gave, by rank."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What one rank writes.
+
+    Args:
+        num_bytes: of all its files, about.
+        write: writes them into a folder; returns their names.
+    """
+
+    num_bytes: int
+    write: Callable[[Path], list[str]]
+
+
+def commit(
+    folder: Path,
+    step: int,
+    writing: Writing,
+    describe: Callable[[Mapping[str, FileEntry]], Manifest],
+    together: Together,
+    doing: Doing,
+) -> None:
+    """Write a checkpoint; every rank calls this.
+
+    Args:
+        folder: `checkpoints/` of the run, seen by all ranks.
+        step: optimizer steps done.
+        writing: this rank's files.
+        describe: the manifest of all files; asked on rank 0.
+        together: all ranks.
+        doing: told what is about to be done.
+
+    Raises:
+        ModelFileError: on every rank, if any of them could not write; what was there before is untouched.
+    """
+    staging = folder / saving_folder(step)
+    doing(f"checkpoint {step}: making a folder")
+    num_bytes = sum(together.everyone(writing.num_bytes))
+    _agreed(together, step, lambda: _make(staging, together.rank, num_bytes))
+    written = _agreed(together, step, lambda: _write(staging, writing, doing, step), staging)
+    if together.rank != 0:
+        _agreed(together, step, lambda: None, staging)
+        return
+    files = {name: entry for own in written for name, entry in own.items()}
+    _agreed(together, step, lambda: _publish(folder, step, describe(files), doing), staging)
+
+
+def _make(staging: Path, rank: int, num_bytes: int) -> None:
+    """The folder, if there is space for what all ranks write."""
+    if rank == 0:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+    place = staging if staging.exists() else staging.parent
+    place = place if place.exists() else place.parent
+    free = shutil.disk_usage(place).free
+    if free < SPARE * num_bytes:
+        raise OSError(f"{num_bytes / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} MiB are free")
+
+
+def _write(staging: Path, writing: Writing, doing: Doing, step: int) -> dict[str, FileEntry]:
+    doing(f"checkpoint {step}: writing")
+    entries = {}
+    for name in writing.write(staging):
+        flush(staging / name)
+        entries[name] = hashed(staging / name)
+    flush(staging)
+    return entries
+
+
+def _publish(folder: Path, step: int, manifest: Manifest, doing: Doing) -> None:
+    staging, final = folder / saving_folder(step), folder / step_folder(step)
+    (staging / MANIFEST_FILE).write_text(manifest.to_text(), encoding="utf-8")
+    flush(staging / MANIFEST_FILE)
+    flush(staging)
+    if final.exists():  # not whole: a run that resumes from an older one comes to the same step again
+        remove(final)
+    doing(f"checkpoint {step}: before the rename")
+    os.replace(staging, final)
+    flush(folder)
+    doing(f"checkpoint {step}: before the pointer")
+    point_to(folder, step)
+
+
+def point_to(folder: Path, step: int) -> None:
+    """Name the newest checkpoint in `latest`, in one step."""
+    temporary = folder / f".{POINTER}.tmp"
+    temporary.write_text(f"{step_folder(step)}\n", encoding="utf-8")
+    flush(temporary)
+    os.replace(temporary, folder / POINTER)
+    flush(folder)
+
+
+def prune(folder: Path, newest: int, keep: int, kept_too: int | None, doing: Doing) -> None:
+    """Remove all checkpoints but the newest ones. Those of later steps are not looked at: this run has not written
+    them, so they neither count nor go.
+
+    Args:
+        folder: `checkpoints/` of the run.
+        newest: the step of the one that was just written, and is whole.
+        keep: how many stay.
+        kept_too: the step of one more that stays.
+        doing: told what is about to be done.
+
+    Raises:
+        OSError: if one cannot be removed; it is no checkpoint any more then, and the next start removes it.
+    """
+    for step in [step for step in saved_steps(folder) if step <= newest][:-keep]:
+        if step != kept_too:
+            doing(f"checkpoint {step}: removing")
+            remove(folder / step_folder(step))
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or what a folder lists, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _agreed(together: Together, step: int, act: Callable[[], Value], staging: Path | None = None) -> list[Value]:
+    """What `act` returned on every rank; if it failed on any, all raise the same."""
+    own: tuple[Value | None, str | None]
+    try:
+        own = act(), None
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others wait for this rank's word
+        own = None, _reason(error)
+    everyone = together.everyone(own)
+    failed = [(rank, message) for rank, (_, message) in enumerate(everyone) if message is not None]
+    if failed:
+        if staging is not None and together.rank == 0:
+            shutil.rmtree(staging, ignore_errors=True)
+        rank, message = failed[0]
+        raise ModelFileError(f"checkpoint of step {step}: rank {rank} could not write it: {message}")
+    return [value for value, _ in everyone]  # type: ignore[misc]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError | ModelFileError):
+        return str(error)
+    traceback.print_exception(error)  # to the log: a full disk may come as an error of safetensors, and so may a bug
+    return f"{type(error).__name__}: {error}"

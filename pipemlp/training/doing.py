@@ -1,0 +1,29 @@
+"""What a rank does right now, in words, for the others to say when it is lost."""
+
+from collections.abc import Callable
+
+
+class Doing:
+    """The last thing that this rank reported; called with it.
+
+    Args:
+        text: until there is something else.
+    """
+
+    def __init__(self, text: str = "start-up") -> None:
+        self._text = text
+        self._saving = ""
+        self.finer: Callable[[], str] = lambda: ""
+        """More about it, asked when somebody wants to know."""
+
+    def __call__(self, text: str) -> None:
+        """From now on it is this."""
+        self._text = text
+
+    def saving(self, text: str) -> None:
+        """The same for what is done beside it, by the thread that saves."""
+        self._saving = text
+
+    def text(self) -> str:
+        """All of it in one line."""
+        return ", ".join(part for part in (self._text, self.finer(), self._saving) if part)

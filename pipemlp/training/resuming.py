@@ -1,0 +1,191 @@
+"""Whether and where a run can go on: the newest whole checkpoint, and a configuration that it belongs to."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipemlp.checkpoint.commit import point_to
+from pipemlp.checkpoint.folder import (
+    FOLDER,
+    Checkpoint,
+    PassedOver,
+    leftovers,
+    newest_to_go_on,
+    remove,
+    saved_steps,
+    set_aside,
+    step_folder,
+)
+from pipemlp.checkpoint.manifest import fact
+from pipemlp.config.errors import ConfigError
+from pipemlp.config.files import replace_text
+from pipemlp.config.loading import load_config
+from pipemlp.config.origin import format_key, parse_key
+from pipemlp.config.root import RunConfig
+from pipemlp.training.plugins import loaded_plugins
+from pipemlp.training.run_directory import CONFIG_FILE
+
+FREE = (
+    ("parallel",),
+    ("evaluation",),
+    ("checkpoint",),
+    ("logging",),
+    ("fault",),
+    ("optimizer", "lr"),
+    ("lr_schedule",),
+    ("training", "epochs"),
+    ("training", "steps"),
+    ("training", "early_stopping"),
+)
+"""What may change between a run and its continuation."""
+UNSAID = (("run", "name"), ("run", "dir"), ("run", "device"), ("run", "threads"), ("data", "path"))
+"""What says where a run is, and not what it is; data are compared by their content."""
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where a run goes on.
+
+    Args:
+        checkpoint: the newest whole one; None if there is none, and the run begins anew.
+        passed: newer ones that are not whole.
+        changes: of the configuration since, `key: old -> new`.
+        warnings: what else is not as it was.
+    """
+
+    checkpoint: Checkpoint | None
+    passed: tuple[PassedOver, ...] = ()
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def notes(self) -> list[str]:
+        """For the user."""
+        lines = [each.warning() for each in self.passed]
+        if self.checkpoint is None:
+            return [*lines, "no checkpoint yet: the run begins anew"]
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        lines += [f"changed: {change}" for change in self.changes]
+        return [*lines, f"resumed after step {self.checkpoint.manifest.step}"]
+
+
+def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str]) -> Resumption:
+    """Where the run in a directory goes on with a configuration.
+
+    Args:
+        config: resolved.
+        run_dir: that a run has left.
+        content: of the data, as it is now.
+
+    Raises:
+        ConfigError: with the keys that differ and may not.
+        ModelFileError: if there are checkpoints, but none is whole.
+    """
+    checkpoint, passed = newest_to_go_on(run_dir / FOLDER)
+    saved = load_config((run_dir if checkpoint is None else checkpoint.directory) / CONFIG_FILE)
+    changes, refused = differences(saved, config)
+    if refused:
+        raise ConfigError(
+            [
+                f"{run_dir}: {change}; data, model, loss, precision, gradients, seed, optimizer and batch stay in a run"
+                for change in refused
+            ]
+        )
+    if checkpoint is not None and checkpoint.manifest.facts.get("data") != fact(content):
+        raise ConfigError(f"{run_dir}: data: their content has changed since the run was saved; a run keeps its data")
+    return Resumption(checkpoint, tuple(passed), tuple(changes), _plugin_warnings(checkpoint))
+
+
+def _plugin_warnings(checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """What a plug-in registers is known by its name only, so another one may stand for something else."""
+    own = fact(loaded_plugins())
+    saved = own if checkpoint is None else checkpoint.manifest.facts.get("plugins", own)
+    return () if saved == own else (f"--plugin: the run was saved with {saved}, and goes on with {own}",)
+
+
+def differences(saved: RunConfig, now: RunConfig) -> tuple[list[str], list[str]]:
+    """Keys that differ, as `key: old -> new`: those that may, and those that may not."""
+    may: list[str] = []
+    may_not: list[str] = []
+    old, new = (dict(_leaves(config.model_dump(mode="json"), ())) for config in (saved, now))
+    for key in dict.fromkeys([*old, *new]):
+        one, other = old.get(key), new.get(key)
+        if one != other and key[:2] not in UNSAID:
+            is_free = any(key[: len(free)] == free for free in FREE)
+            (may if is_free else may_not).append(f"{format_key(key)}: {_shown(one)} -> {_shown(other)}")
+    return may, may_not
+
+
+def _leaves(value: object, key: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, (*key, str(name)))
+    else:
+        yield key, value
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def chosen_again(path: Path, overrides: Sequence[str]) -> list[str]:
+    """Further overrides that another grid needs: a resolved configuration holds boundaries, virtual stages and
+    micro-batches for the grid it had, perhaps chosen by `auto`. What is overridden by name stays as it is.
+
+    Args:
+        path: of a run's resolved configuration.
+        overrides: of the user, `section.key=value`.
+
+    Raises:
+        ConfigError: if they do not fit together.
+    """
+    config, again = load_config(path, overrides), {}
+    if config.parallel == "auto":
+        return []
+    parallel = config.chosen_parallel
+    keys = [parse_key(override.partition("=")[0]) for override in overrides]
+    given = {key[1] for key in keys if key[:1] == ("parallel",) and len(key) > 1}
+    if given & {"stages", "schedule", "virtual_stages"} and isinstance(parallel.partition, tuple):
+        again["partition"] = "balanced"
+    if given & {"stages", "schedule"}:
+        again["virtual_stages"] = "auto"
+    slices = parallel.data_parallel * (1 if parallel.micro_batches == "auto" else parallel.micro_batches)
+    if given & {"stages", "data_parallel"} and config.training.global_batch_size % slices:
+        again["micro_batches"] = "auto"
+    return [f"parallel.{name}={value}" for name, value in again.items() if name not in given]
+
+
+def tidy(run_dir: Path, step: int) -> None:
+    """Remove what an interrupted save left, and lines of metrics.jsonl that will be written again; newer checkpoints
+    that are not whole are set aside, so that those which this run writes take their place.
+
+    Args:
+        run_dir: of a run that goes on.
+        step: after which it does.
+    """
+    for left in leftovers(run_dir / FOLDER):
+        remove(left)
+    newer = [saved for saved in saved_steps(run_dir / FOLDER) if saved > step]
+    for each in newer:
+        set_aside(run_dir / FOLDER / step_folder(each))
+    if newer and step:
+        point_to(run_dir / FOLDER, step)
+    path = run_dir / METRICS_FILE
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        replace_text(path, "".join(line for line in lines if _stays(line, step)))
+
+
+def _stays(line: str, step: int) -> bool:
+    try:
+        entry = json.loads(line)
+        return line.endswith("\n") and entry["step"] <= step and entry["split"] != "test"
+    except (ValueError, KeyError, TypeError):
+        return False  # a line that a killed run did not finish
+
+
+def holds_run(run_dir: Path) -> bool:
+    """Whether a run has begun there."""
+    return (run_dir / CONFIG_FILE).is_file()

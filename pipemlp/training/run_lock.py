@@ -1,0 +1,47 @@
+"""One run directory, one run at a time: a lock that ends with its holder, however that ends."""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pipemlp.config.errors import ClusterError, ConfigError
+from pipemlp.launching.status import read_status
+
+LOCK_FILE = ".lock"
+
+
+class RunLock:
+    """Held from the moment it is made until `release`, or the end of this process; children do not inherit it.
+
+    Args:
+        run_dir: that exists.
+
+    Raises:
+        ConfigError: if another process holds it.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise ConfigError(
+                f"run.dir: {run_dir}: {_holder(run_dir)} is at work on this run; wait for its end, or stop it"
+            ) from error
+        except OSError:
+            pass  # a file system that has no locks: nobody can be kept out
+
+    def release(self) -> None:
+        """Let the next one in."""
+        with suppress(OSError):
+            os.close(self._descriptor)
+
+
+def _holder(run_dir: Path) -> str:
+    with suppress(ClusterError, OSError):
+        status = read_status(run_dir)
+        if status is not None:
+            return f"process {status.pid} on {status.host}"
+    return "another process"

@@ -1,0 +1,95 @@
+"""What a resume leaves in order before it trains, and what it chooses again for another grid."""
+
+import json
+
+import pytest
+
+from pipemlp.checkpoint.folder import FOLDER, Checkpoint
+from pipemlp.checkpoint.manifest import Manifest
+from pipemlp.config.files import replace_text
+from pipemlp.config.loading import load_config
+from pipemlp.config.writing import write_config
+from pipemlp.training import resuming
+from pipemlp.training.resuming import METRICS_FILE, chosen_again, find_resumption, tidy
+
+CONFIG = """
+data: {source: digits}
+model: {hidden: [8, 8, 8]}
+training: {global_batch_size: 24}
+parallel: {stages: 2, schedule: zb-v, virtual_stages: 2, micro_batches: 8, partition: [0, 1, 2, 3, 5]}
+"""
+
+
+def test_what_was_passed_over_is_set_aside(tmp_path):
+    """Newer than where the run goes on, damaged: it must not take the place of whole ones when old ones go."""
+    folder = tmp_path / FOLDER
+    for name in ("step-10", "step-20", "step-30", ".saving-40", "damaged-20"):
+        (folder / name).mkdir(parents=True)
+    (folder / "latest").write_text("step-30\n")
+    (folder / "step-20" / "weights").write_text("half")
+    tidy(tmp_path, 10)
+    assert sorted(path.name for path in folder.iterdir()) == ["damaged-20", "damaged-30", "latest", "step-10"]
+    assert (folder / "damaged-20" / "weights").read_text() == "half"
+    assert (folder / "latest").read_text() == "step-10\n"
+
+
+def test_lines_that_will_come_again_go(tmp_path):
+    lines = [json.dumps({"step": step, "split": "train"}) + "\n" for step in (5, 10, 15)]
+    (tmp_path / METRICS_FILE).write_text("".join(lines) + '{"step": 2')
+    tidy(tmp_path, 10)
+    assert (tmp_path / METRICS_FILE).read_text() == "".join(lines[:2])
+
+
+GRIDS = {
+    "parallel.stages=1": ["parallel.partition=balanced", "parallel.virtual_stages=auto"],
+    "parallel.schedule=1f1b": ["parallel.partition=balanced", "parallel.virtual_stages=auto"],
+    "parallel.virtual_stages=1": ["parallel.partition=balanced"],
+    "parallel.stages=1 parallel.partition=uniform": ["parallel.virtual_stages=auto"],
+    "parallel.stages=1 parallel.data_parallel=2": [
+        "parallel.partition=balanced",
+        "parallel.virtual_stages=auto",
+        "parallel.micro_batches=auto",  # 24 rows are not 2 x 8 x n
+    ],
+    "parallel.data_parallel=3": [],
+    "fault.restarts=2": [],
+    "parallel=auto": [],
+}
+
+
+@pytest.mark.parametrize("overrides", GRIDS)
+def test_what_was_chosen_for_another_grid_is_chosen_again(overrides, tmp_path):
+    path = tmp_path / "config.resolved.yaml"
+    path.write_text(CONFIG)
+    assert chosen_again(path, overrides.split()) == GRIDS[overrides]
+
+
+def test_other_plugins_are_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "a.yaml").write_text(CONFIG)
+    config = load_config(tmp_path / "a.yaml")
+    directory = tmp_path / FOLDER / "step-10"
+    directory.mkdir(parents=True)
+    write_config(config, directory / "config.resolved.yaml")
+    facts = {"data": "[]", "plugins": '["my_blocks"]'}
+    found = Checkpoint(directory, Manifest(10, 2, 1, False, {}, facts))
+    monkeypatch.setattr(resuming, "newest_to_go_on", lambda folder: (found, []))
+    monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["other"])
+    notes = find_resumption(config, tmp_path, []).notes()
+    assert notes[0] == 'warning: --plugin: the run was saved with ["my_blocks"], and goes on with ["other"]'
+    monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["my_blocks"])
+    assert find_resumption(config, tmp_path, []).notes() == ["resumed after step 10"]
+
+
+def test_a_file_is_as_it_was_or_as_it_is_to_be(tmp_path, monkeypatch):
+    path = tmp_path / "plan.json"
+    replace_text(path, "old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        replace_text(path, "new and longer")
+    assert path.read_text() == "old"
+    monkeypatch.undo()
+    replace_text(path, "new")
+    assert path.read_text() == "new" and not list(tmp_path.glob("*.tmp"))
