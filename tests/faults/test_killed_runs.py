@@ -78,7 +78,7 @@ STRIKES = {
 }
 
 
-OFTEN = ("a worker killed in a backward", "rank 0 killed before the rename", "a rank that stops")
+OFTEN = ("a worker killed in a backward", "a rank that stops")
 """Each costs two starts of two processes; the others are for the long run."""
 
 
@@ -138,6 +138,7 @@ def test_told_to_stop_before_the_first_step(folder):
     same_as_whole(folder, "early")
 
 
+@pytest.mark.full
 def test_a_run_restarts_itself(folder):
     code, started = train(folder, "again", "SIGKILL rank=1 at=backward step=10", "fault.restarts=1")
     assert code == 0, started.printed
@@ -158,6 +159,7 @@ def test_it_goes_on_with_other_stages_and_replicas(folder):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)  # float32, 24 steps of AdamW
 
 
+@pytest.mark.full
 def test_a_damaged_checkpoint_is_passed_over(folder):
     train(folder, "damaged", "SIGKILL rank=1 at=forward step=15")
     checkpoints = folder / "damaged" / "checkpoints"
