@@ -25,9 +25,9 @@ from pipemlp.planning.plan import Plan
 from pipemlp.planning.recompute import Recompute
 from pipemlp.planning.workload import Setting, Workload, workload_of
 from pipemlp.profiling.together import Together
+from pipemlp.training.building import make_pipeline, weighted_loss
 from pipemlp.training.profile_measuring import Subject, measure_profile
 from pipemlp.training.profile_units import Making, made_up_batch
-from pipemlp.training.worker import weighted_loss
 
 CPU = torch.device("cpu")
 STAGE_SECONDS = 0.015
@@ -126,16 +126,7 @@ def measure_real(model: UnevenModel, num_rounds: int, profile_seconds: float) ->
     )
 
     def build(plan: Plan) -> Pipeline:
-        return Pipeline(
-            layers,
-            plan,
-            optimizer=config.optimizer,
-            loss=subject.loss,
-            clip_norm=config.training.clip_norm,
-            precision=config.precision,
-            seed=config.run.seed,
-            timeout_seconds=TIMEOUT_SECONDS,
-        )
+        return make_pipeline(config, layers, plan, subject.loss)
 
     making = Making(CPU, torch.float32, subject.loss, subject.task, config.run.seed)
     batch = made_up_batch(making, layers, model.rows, NUM_MICRO_BATCHES)

@@ -16,6 +16,7 @@ from statistics import median
 
 import torch
 from alternation import alternate
+from partition_runs import CutPipeline
 from plan_cases import CHOICES
 from planned_run import CPU, profiled
 from rich.console import Console
@@ -28,9 +29,9 @@ from pipemlp.planning.making import Known, lay_out
 from pipemlp.planning.plan import Plan
 from pipemlp.planning.search import search
 from pipemlp.planning.workload import Setting, workload_of
+from pipemlp.training.building import make_pipeline, weighted_loss
 from pipemlp.training.planning import PlanningInputs
 from pipemlp.training.profile_units import Making, made_up_batch
-from pipemlp.training.worker import weighted_loss
 
 NUM_RANKS = 2
 NEAR, WANTED_SHARE = 1.05, 0.9
@@ -100,7 +101,7 @@ def measure(config_file: Path, options: argparse.Namespace) -> Choice:
         candidates.append(first)
     if options.quick:
         candidates = [first, *candidates[::20]]
-    competitors = [BlockOfSteps(inputs, lay_out(workload, setting, Known(source=profile))) for setting in candidates]
+    competitors = [_competitor(inputs, lay_out(workload, setting, Known(source=profile))) for setting in candidates]
     once = _seconds(competitors, max(3, options.rounds // 3))
     order = sorted(range(len(candidates)), key=once.__getitem__)
     chosen = candidates.index(first)
@@ -110,49 +111,25 @@ def measure(config_file: Path, options: argparse.Namespace) -> Choice:
     return Choice(len(candidates), first, found, order.index(chosen) + 1)
 
 
-class BlockOfSteps:
-    """The product's pipeline by one plan, some steps in a row: stages may begin the next while others end one.
-
-    Args:
-        inputs: of the configuration.
-        plan: to run by.
-    """
-
-    system = "pipemlp"
-
-    def __init__(self, inputs: PlanningInputs, plan: Plan) -> None:
-        config = inputs.config
-        loss = weighted_loss(config)
-        self.schedule = plan.schedule.name
-        self._pipeline = Pipeline(
-            inputs.layers,
-            plan,
-            optimizer=config.optimizer,
-            loss=loss,
-            clip_norm=config.training.clip_norm,
-            precision=config.precision,
-            seed=config.run.seed,
-            timeout_seconds=config.fault.timeout_seconds,
-        )
-        making = Making(CPU, torch.float32, loss, inputs.shape.task, config.run.seed)
-        place = self._pipeline.place
-        needed = place.reads_inputs or place.computes_loss
-        batch = made_up_batch(making, inputs.layers, plan.micro_batch_rows, plan.num_micro_batches)
-        self._batch, self._rate, self._num_steps = batch if needed else [], config.optimizer.lr, 0
+class BlockOfSteps(CutPipeline):
+    """Some steps of the product's pipeline in a row: stages may begin the next while others end one."""
 
     def step(self) -> None:
         """A block."""
         for _ in range(STEPS_IN_BLOCK):
-            self._pipeline.train_batch(self._batch, step=self._num_steps, learning_rate=self._rate)
-            self._num_steps += 1
+            super().step()
 
-    def last_loss(self) -> float | None:
-        """Asked between blocks, of all ranks."""
-        return float(self._pipeline.batch_loss())
 
-    def kept_between_steps(self) -> Sequence[torch.Tensor]:
-        """Nobody counts bytes here."""
-        return ()
+def _competitor(inputs: PlanningInputs, plan: Plan) -> BlockOfSteps:
+    config, layers = inputs.config, inputs.layers
+    loss = weighted_loss(config)
+    making = Making(CPU, torch.float32, loss, inputs.shape.task, config.run.seed)
+    batch = made_up_batch(making, layers, plan.micro_batch_rows, plan.num_micro_batches)
+
+    def build(own: Plan) -> Pipeline:
+        return make_pipeline(config, layers, own, loss)
+
+    return BlockOfSteps(plan.schedule.name, plan, build, batch, config.optimizer.lr)
 
 
 def _seconds(competitors: Sequence[BlockOfSteps], num_rounds: int) -> list[float]:

@@ -20,6 +20,7 @@ from pipemlp.planning.profile import Profile
 from pipemlp.planning.workload import Setting, workload_of
 from pipemlp.profiling.together import Together
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.building import weighted_loss
 from pipemlp.training.memory_watch import resting_bytes
 from pipemlp.training.planning import PlanningInputs, planning_inputs
 from pipemlp.training.prediction_check import PredictionCheck, PredictionReport, RankReport
@@ -28,7 +29,7 @@ from pipemlp.training.profile_measuring import Subject, measure_profile
 from pipemlp.training.timeline import TimelineRecorder
 from pipemlp.training.trainer import Trainer
 from pipemlp.training.watchers import SilentWatcher
-from pipemlp.training.worker import build_pipeline, weighted_loss
+from pipemlp.training.worker import build_pipeline
 
 CPU = torch.device("cpu")
 

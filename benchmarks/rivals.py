@@ -30,11 +30,12 @@ from pipemlp.model.dropout import Dropout, DropoutKey
 from pipemlp.model.whole import build_model
 from pipemlp.planning.budget import Budget
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.building import weighted_loss
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.timeline import TimelineRecorder
 from pipemlp.training.trainer import Trainer
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
-from pipemlp.training.worker import build_pipeline, weighted_loss
+from pipemlp.training.worker import build_pipeline
 
 CPU = torch.device("cpu")
 NUM_KEPT_BATCHES = 16

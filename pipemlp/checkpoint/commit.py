@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 from pipemlp.checkpoint.folder import POINTER, remove, saved_steps, saving_folder, step_folder
 from pipemlp.checkpoint.manifest import MANIFEST_FILE, FileEntry, Manifest, hashed
 from pipemlp.config.errors import ModelFileError
+from pipemlp.config.files import replace_text
 
 Value = TypeVar("Value")
 Doing = Callable[[str], None]
@@ -110,8 +111,7 @@ def _write(staging: Path, writing: Writing, doing: Doing, step: int) -> dict[str
 
 def _publish(folder: Path, step: int, manifest: Manifest, doing: Doing) -> None:
     staging, final = folder / saving_folder(step), folder / step_folder(step)
-    (staging / MANIFEST_FILE).write_text(manifest.to_text(), encoding="utf-8")
-    flush(staging / MANIFEST_FILE)
+    replace_text(staging / MANIFEST_FILE, manifest.to_text())
     flush(staging)
     if final.exists():  # not whole: a run that resumes from an older one comes to the same step again
         remove(final)
@@ -124,10 +124,7 @@ def _publish(folder: Path, step: int, manifest: Manifest, doing: Doing) -> None:
 
 def point_to(folder: Path, step: int) -> None:
     """Name the newest checkpoint in `latest`, in one step."""
-    temporary = folder / f".{POINTER}.tmp"
-    temporary.write_text(f"{step_folder(step)}\n", encoding="utf-8")
-    flush(temporary)
-    os.replace(temporary, folder / POINTER)
+    replace_text(folder / POINTER, f"{step_folder(step)}\n")
     flush(folder)
 
 

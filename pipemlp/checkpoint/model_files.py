@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipemlp.config.errors import ModelFileError
+from pipemlp.config.files import replace_text
 from pipemlp.config.model import ModelConfig
 from pipemlp.data import Preprocessing
 from pipemlp.planning.layers import LayerDescription, describe_layers
@@ -67,9 +68,7 @@ def save_index(
 
 
 def _write_json(path: Path, value: object) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_index(directory: Path) -> tuple[ModelConfig, DataShape, Preprocessing, dict[str, object]]:

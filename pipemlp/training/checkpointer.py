@@ -15,13 +15,13 @@ from pipemlp.checkpoint.commit import Doing, Writing, commit, prune
 from pipemlp.checkpoint.contents import TRAINING_FILE, best_file, written
 from pipemlp.checkpoint.folder import FOLDER
 from pipemlp.checkpoint.manifest import FileEntry, Manifest, fact
-from pipemlp.checkpoint.model_files import save_index
 from pipemlp.checkpoint.pipeline_state import grid_facts, has_own_copies, tensors_by_file
 from pipemlp.checkpoint.snapshot import Snapshot
 from pipemlp.checkpoint.state_files import layer_state_file, write_tensors
 from pipemlp.config.errors import ModelFileError
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.updates.making import FOR_EVER_SECONDS
+from pipemlp.training.model_index import save_index_of
 from pipemlp.training.plugins import loaded_plugins
 from pipemlp.training.position import Position
 from pipemlp.training.preparation import Preparation
@@ -131,16 +131,7 @@ class Checkpointer:
                 self._left = f"an old checkpoint could not be removed, the next start tries again: {error}"
 
     def _small_files(self, directory: Path, position: Position) -> list[str]:
-        preparation = self._preparation
-        save_index(
-            directory,
-            preparation.layers,
-            model=preparation.config.model,
-            shape=preparation.data.shape,
-            preprocessing=preparation.data.preprocessing,
-            about={"step": position.step, "loss": preparation.config.chosen_loss.model_dump(mode="json")},
-            file_of=lambda index: layer_state_file(index, 0),
-        )
+        save_index_of(directory, self._preparation, position.step, lambda index: layer_state_file(index, 0))
         for name in (CONFIG_FILE, PLAN_FILE):
             shutil.copyfile(self._run_dir / name, directory / name)
         training = written(position.to_text(), directory / TRAINING_FILE)

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from pipemlp.config.root import RunConfig
-from pipemlp.engine.pipeline import MicroBatch, Pipeline
+from pipemlp.engine.pipeline import DEFAULT_GRADIENTS, MicroBatch, Pipeline
 from pipemlp.engine.virtual_stage import LossFunction
 from pipemlp.planning.layers import LayerDescription
 from pipemlp.planning.making import Known, lay_out
@@ -16,6 +16,7 @@ from pipemlp.planning.plan import Plan
 from pipemlp.planning.profile import Profile
 from pipemlp.planning.workload import Setting, workload_of
 from pipemlp.profiling.rehearsal import RankStep, Rehearsal
+from pipemlp.training.building import make_pipeline
 
 NUM_STEPS, NUM_WARM_UP = 12, 3
 SCHEDULE = "zb-h1"
@@ -77,16 +78,7 @@ def rehearse(
         loss: of the last layer.
         batch: the micro-batches of this rank.
     """
-    pipeline = Pipeline(
-        layers,
-        plan,
-        optimizer=config.optimizer,
-        loss=loss,
-        clip_norm=config.training.clip_norm,
-        precision=config.precision,
-        seed=config.run.seed,
-        timeout_seconds=config.fault.timeout_seconds,
-    )
+    pipeline = make_pipeline(config, layers, plan, loss, gradients=DEFAULT_GRADIENTS)
     own = [_step(pipeline, batch, step, config.optimizer.lr) for step in range(NUM_WARM_UP + NUM_STEPS)][NUM_WARM_UP:]
     everyone: list[list[RankStep]] = [[]] * dist.get_world_size()
     dist.all_gather_object(everyone, own)

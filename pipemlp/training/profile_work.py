@@ -42,8 +42,8 @@ def _measure(inputs: PlanningInputs, environment: WorkerEnvironment, life: Life,
 
     from pipemlp.engine.processes import join_processes, leave_processes
     from pipemlp.profiling.together import Together
+    from pipemlp.training.building import weighted_loss
     from pipemlp.training.profile_measuring import Subject, measure_profile
-    from pipemlp.training.worker import weighted_loss
 
     device = torch.device("cuda", environment.local_rank) if device_type == "cuda" else torch.device("cpu")
     join_processes(device_type, environment.local_rank, config.fault.timeout_seconds)

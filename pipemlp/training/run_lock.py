@@ -23,20 +23,25 @@ class RunLock:
 
     def __init__(self, run_dir: Path) -> None:
         self._descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locked(self._descriptor):
             self.release()
             raise ConfigError(
                 f"run.dir: {run_dir}: {_holder(run_dir)} is at work on this run; wait for its end, or stop it"
-            ) from error
-        except OSError:
-            pass  # a file system that has no locks: nobody can be kept out
+            )
 
     def release(self) -> None:
         """Let the next one in."""
         with suppress(OSError):
             os.close(self._descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether nobody else has it; on a file system without locks nobody can be kept out."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)
+    return True
 
 
 def _holder(run_dir: Path) -> str:

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -10,7 +11,7 @@ from pipemlp.training.exchange_report import ExchangeReport, write_exchange
 from pipemlp.training.prediction_check import PredictionReport, report_lines, write_report
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.progress import ProgressDisplay, memory_bytes
-from pipemlp.training.sizes import size_text
+from pipemlp.training.sizes import seconds_text, size_text
 from pipemlp.training.trainer import Outcome
 
 
@@ -69,9 +70,20 @@ class FirstRankWatcher:
         self._records.end("preempted", outcome.step, message, stop_code(outcome.stopped_by))
 
     def finish(
-        self, outcome: Outcome, report: PredictionReport | None = None, exchanged: ExchangeReport | None = None
+        self,
+        outcome: Outcome,
+        report: PredictionReport | None = None,
+        exchanged: ExchangeReport | None = None,
+        stalls: Sequence[float] = (),
     ) -> None:
-        """The summary, how far the plan was off if there was one, and the end in status.json."""
+        """The summary, how far the plan was off if there was one, and the end in status.json.
+
+        Args:
+            outcome: of the training.
+            report: of the prediction.
+            exchanged: what exchanges cost.
+            stalls: seconds that the training waited for each checkpoint.
+        """
         rows = {"steps": f"{outcome.step}"}
         if outcome.best_step != outcome.step:
             rows["kept weights of step"] = f"{outcome.best_step}"
@@ -82,6 +94,10 @@ class FirstRankWatcher:
         if exchanged is not None:
             write_exchange(self._run_dir, exchanged)
             rows |= exchanged.lines()
+        if stalls:
+            rows["checkpoints"] = (
+                f"{len(stalls)} saved; the training waited at most {seconds_text(max(stalls))} for one"
+            )
         rows["memory of rank 0"] = size_text(memory_bytes())
         rows["model"] = str(self._run_dir / "model")
         rows["metrics"] = str(self._run_dir / "metrics.jsonl")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from pipemlp.checkpoint.model_files import layer_file, save_index, save_layers
+from pipemlp.checkpoint.model_files import layer_file, save_layers
 from pipemlp.config.errors import ClusterError, DataError, RunFailedError
 from pipemlp.config.root import RunConfig
 from pipemlp.data import PreparedData, Preprocessing, prepare
@@ -17,10 +17,8 @@ from pipemlp.data.splits import Splits
 from pipemlp.engine.pipeline import Pipeline, place_of
 from pipemlp.engine.private.store import default_store
 from pipemlp.engine.processes import join_processes, leave_processes
-from pipemlp.engine.virtual_stage import LossFunction
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.launching.outcome import stop_code
-from pipemlp.model.losses import build_loss
 from pipemlp.planning.budget import budget_of
 from pipemlp.planning.layers import describe_layers
 from pipemlp.planning.making import Known, make_plan
@@ -28,11 +26,13 @@ from pipemlp.planning.plan_file import costs_from_json, prediction_from_json
 from pipemlp.planning.shapes import shape_from_json
 from pipemlp.schedule.torch_csv import read_csv
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.building import make_pipeline, weighted_loss
 from pipemlp.training.checkpointer import Checkpointer
 from pipemlp.training.doing import Doing
 from pipemlp.training.exchange_report import exchange_report
 from pipemlp.training.heartbeats import Heartbeats
 from pipemlp.training.life import Life
+from pipemlp.training.model_index import save_index_of
 from pipemlp.training.prediction_check import PredictionCheck
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.restoring import restore
@@ -100,7 +100,7 @@ def run_worker(
     exchanged = exchange_report(pipeline)
     leave_processes()
     if isinstance(watcher, FirstRankWatcher):
-        watcher.finish(outcome, report, exchanged)
+        watcher.finish(outcome, report, exchanged, checkpointer.stalls)
     return 0
 
 
@@ -125,27 +125,7 @@ def _begin_to_beat(environment: WorkerEnvironment, doing: Doing, timeout_seconds
 def build_pipeline(preparation: Preparation) -> Pipeline:
     """This rank's part of the pipeline of a prepared run."""
     config = preparation.config
-    return Pipeline(
-        preparation.layers,
-        preparation.plan,
-        optimizer=config.optimizer,
-        loss=weighted_loss(config),
-        clip_norm=config.training.clip_norm,
-        precision=config.precision,
-        seed=config.run.seed,
-        timeout_seconds=config.fault.timeout_seconds,
-        gradients=config.gradients,
-    )
-
-
-def weighted_loss(config: RunConfig) -> LossFunction:
-    """The loss as the engine calls it, with target and weight in one tuple."""
-    loss = build_loss(config.chosen_loss)
-
-    def loss_fn(outputs: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        return loss(outputs, *labels)
-
-    return loss_fn
+    return make_pipeline(config, preparation.layers, preparation.plan, weighted_loss(config))
 
 
 def _share(begun: Begun | None, device: torch.device) -> Begun:
@@ -210,11 +190,4 @@ def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outc
                 f"{directory}: layers {unseen[0]}..{unseen[-1]} were written on another host and cannot be seen here; "
                 "put run.dir on a file system that all hosts share"
             )
-        save_index(
-            directory,
-            preparation.layers,
-            model=preparation.config.model,
-            shape=preparation.data.shape,
-            preprocessing=preparation.data.preprocessing,
-            about={"step": outcome.best_step, "loss": preparation.config.chosen_loss.model_dump(mode="json")},
-        )
+        save_index_of(directory, preparation, outcome.best_step)

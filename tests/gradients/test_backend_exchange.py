@@ -16,7 +16,8 @@ def test_it_sums_every_bucket_and_counts(run_on_ranks):
     for values, meter in run_on_ranks(2, backend_exchanged):
         assert torch.equal(values, 3 * torch.arange(10.0)), "1 x on replica 0, 2 x on replica 1"
         assert (meter.num_steps, meter.plain_bytes, meter.bytes_sent) == (1, 40, 40)
-        assert meter.busy_seconds > 0 and meter.waited_seconds > 0
+        ticks = int(meter.busy_seconds), int(meter.waited_seconds)
+        assert min(ticks) >= 1, "it was on its way, and waited for, however short that was"
 
 
 class Work:

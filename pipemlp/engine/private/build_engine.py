@@ -3,6 +3,11 @@
 from typing import Any
 
 import deepspeed
+
+# The engine's destructor imports these. The collector may run it in the middle of another import, and a second lock on
+# the import system breaks the first (CPython gh-106176, seen with Python 3.11): imported before, they take no lock.
+import deepspeed.module_inject.auto_ep_comm
+import deepspeed.runtime.python_gc
 import torch
 from deepspeed.runtime.config import DeepSpeedConfig
 from deepspeed.runtime.pipe.engine import PipelineEngine
