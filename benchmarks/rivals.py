@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipemlp.engine.deepspeed_config import deepspeed_config
 from pipemlp.engine.optimizer import build_optimizer
-from pipemlp.engine.pipeline import place_of
+from pipemlp.engine.place import place_of
 from pipemlp.model.build import build_layer
 from pipemlp.model.dropout import Dropout, DropoutKey
 from pipemlp.model.whole import build_model

@@ -93,7 +93,7 @@ def own_positions(config: dict) -> list[list[int]]:
         def targets(self, split, positions):
             return run.data.targets(split, positions)
 
-    from pipemlp.engine.pipeline import place_of
+    from pipemlp.engine.place import place_of
 
     place = place_of(run.plan, dist.get_rank())
     loader = BatchLoader(Noting(), run.plan, place, seed=run.config.run.seed, device=torch.device("cpu"))

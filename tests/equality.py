@@ -55,6 +55,8 @@ class Case:
     gradients: GradientsConfig = GradientsConfig()
     single: bool = False
     """Whether parameters are float32 without ZeRO 1 too."""
+    skips: bool = False
+    """Whether a step that is not finite is left out."""
 
     def schedule(self) -> Schedule:
         """By its name, and `:2` for two virtual stages where it may have one too; or from a file."""
@@ -198,6 +200,7 @@ def build(case: Case, precision: str = "fp32") -> Pipeline:
         dtype=case.dtype if precision == "fp32" else torch.float32,
         strict_links=case.strict_links,
         gradients=case.gradients,
+        skips=case.skips,
     )
 
 

@@ -16,7 +16,8 @@ from pipemlp.config.root import RunConfig
 from pipemlp.config.training import OptimizerConfig, Sgd
 from pipemlp.engine import virtual_stage
 from pipemlp.engine.gradient_sums import GradientSums
-from pipemlp.engine.pipeline import Pipeline, Place
+from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.place import Place
 from pipemlp.engine.virtual_stage import VirtualStage
 from pipemlp.model import dropout_mask
 from pipemlp.model.build import build_layer

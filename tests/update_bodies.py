@@ -53,16 +53,16 @@ def steps(case: Case, num_steps: int = NUM_STEPS, precision: str = "fp32", poiso
     pipeline = build(case, precision)
     told = Told([], {}, {}, None)
     before = _named(pipeline)
-    try:
-        for step in range(num_steps):
-            own = micro_batches(case, pipeline.plan, step)
-            if step == 1 and pipeline.place.replica == poisoned:
-                own[0][0][0].fill_(float("nan"))
-            before = _named(pipeline)
-            pipeline.train_batch(iter(own), step=step, learning_rate=case.optimizer_config().lr)
-            told.losses.append(float(pipeline.batch_loss()))
-    except RunFailedError as error:
-        told.error = str(error)
+    for step in range(num_steps):
+        own = micro_batches(case, pipeline.plan, step)
+        if step == 1 and pipeline.place.replica == poisoned:
+            own[0][0][0].fill_(float("nan"))
+        before = _named(pipeline)
+        pipeline.train_batch(iter(own), step=step, learning_rate=case.optimizer_config().lr)
+        if pipeline.refused_step(settle=True) == step:
+            told.error = str(pipeline.trace_batch(iter(own), step=step))
+            break
+        told.losses.append(float(pipeline.batch_loss()))
     told.parameters = _named(pipeline)
     if told.error:
         told.judged = before

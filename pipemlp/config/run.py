@@ -68,6 +68,8 @@ class FaultConfig(Section):
     """How long a rank waits for another before the run fails."""
     restarts: NonNegative = 0
     """How often `pipemlp train` starts a run that died again, from its newest whole checkpoint."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """What becomes of a step whose loss or gradient is not finite: the run stops, or leaves the step out."""
 
 
 class LoggingConfig(Section):

@@ -5,7 +5,8 @@ action that needs it: posted receives, results for another virtual stage of this
 the forwards left for the backwards.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -104,6 +105,15 @@ class Executor:
             "SEND_B": self._send_gradient,
             "RECV_B": self._receive_gradient,
         }
+
+    @contextmanager
+    def summing(self, sums: GradientSums) -> Iterator[None]:
+        """While it lasts, gradients go there."""
+        usual, self.sums = self.sums, sums
+        try:
+            yield
+        finally:
+            self.sums = usual
 
     def run(self, program: Sequence[Action], batch: Batch) -> dict[int, Tensor]:
         """Do every action in order; the loss, or the outputs, of each micro-batch, where the last virtual stage is.

@@ -1,7 +1,6 @@
 """One rank of the pipeline: train a batch, predict a batch, read and write the layers it holds."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -13,12 +12,14 @@ from pipemlp.engine.deepspeed_config import deepspeed_config
 from pipemlp.engine.executor import Batch, Executor, Wiring
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
+from pipemlp.engine.place import place_of
 from pipemlp.engine.private.build_engine import build_engine
 from pipemlp.engine.private.gradient_home import flat_buffer
 from pipemlp.engine.private.optimizer_shares import optimizer_shares
 from pipemlp.engine.private.stage_module import StageModule
 from pipemlp.engine.private.timeouts import set_all_timeouts
 from pipemlp.engine.share import VALUE, Named, Share, Source
+from pipemlp.engine.tracing import Finding, Tracing
 from pipemlp.engine.transport import Transport
 from pipemlp.engine.updates.making import make_update, steps_apart
 from pipemlp.engine.virtual_stage import LossFunction, VirtualStage
@@ -37,38 +38,6 @@ MicroBatch = tuple[object, tuple[torch.Tensor, torch.Tensor] | None]
 """Inputs (numeric, categorical) for the first virtual stage, and (target, weight) for the last."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a rank stands in the grid of stages and replicas.
-
-    Args:
-        stage, num_stages, replica, num_replicas: the grid.
-        reads_inputs: whether it holds the first virtual stage.
-        computes_loss: whether it holds the last one.
-    """
-
-    stage: int
-    num_stages: int
-    replica: int
-    num_replicas: int
-    reads_inputs: bool
-    computes_loss: bool
-
-
-def place_of(plan: Plan, global_rank: int) -> Place:
-    """Replicas of a stage are neighbours: rank = stage x num_replicas + replica."""
-    stage, replica = divmod(global_rank, plan.num_replicas)
-    schedule = plan.schedule
-    return Place(
-        stage,
-        plan.num_stages,
-        replica,
-        plan.num_replicas,
-        reads_inputs=stage == 0,
-        computes_loss=stage == schedule.stage_of(schedule.depth - 1),
-    )
-
-
 DEFAULT_GRADIENTS = GradientsConfig()
 
 
@@ -85,6 +54,7 @@ class Pipeline:
         seed: of initialisation and dropout.
         timeout_seconds: how long a rank waits for another.
         gradients: how replicas exchange what they have learnt.
+        skips: whether a step whose gradient is not finite is left out by all ranks together, and not the last one.
         dtype: of the parameters as built; tests use float64.
         strict_links: promise no more than the weakest link does (see engine/transport.py); for tests.
     """
@@ -101,6 +71,7 @@ class Pipeline:
         seed: int,
         timeout_seconds: float,
         gradients: GradientsConfig = DEFAULT_GRADIENTS,
+        skips: bool = False,
         dtype: torch.dtype = torch.float32,
         strict_links: bool = False,
     ) -> None:
@@ -123,7 +94,9 @@ class Pipeline:
         set_all_timeouts(timeout_seconds)
         parameters = [p for run in self._own_parameters() for p in run]
         flat = flat_buffer(self.engine, parameters)
-        self.update = make_update(gradients, plan, self.engine, parameters, flat, optimizer, clip_norm, timeout_seconds)
+        self.update = make_update(
+            gradients, plan, self.engine, parameters, flat, optimizer, clip_norm, timeout_seconds, skips=skips
+        )
         self._sums = GradientSums(
             flat,
             self._own_parameters(),
@@ -180,6 +153,10 @@ class Pipeline:
         """The action that it runs, or ran last; any thread may ask."""
         return self._executor.at
 
+    def _current_micro_batch(self) -> int:
+        assert self.at is not None
+        return self.at.micro_batch
+
     @property
     def data_group(self) -> dist.ProcessGroup:
         """The replicas of this rank's stage."""
@@ -202,23 +179,67 @@ class Pipeline:
             learning_rate: for this step.
             slice_index: which replica's slice of the global batch it is; its own unless it says otherwise.
         """
+        batch = self._training_batch(micro_batches, step, slice_index)
+        self._sums.begin()
+        losses = self._executor.run(self._training_program, batch)
+        self._own_loss = torch.zeros((), device=self.engine.device, dtype=self._loss_dtype)
+        for index in sorted(losses):  # in the order of the micro-batches, whatever the schedule
+            self._own_loss += losses[index] * self._share
+        self.update.votes.begin(step, self._own_loss)
+        self.update.step(self._sums, learning_rate)
+
+    def _training_batch(self, micro_batches: Iterable[MicroBatch], step: int, slice_index: int | None) -> Batch:
         plan, slice_index = self.plan, self.place.replica if slice_index is None else slice_index
         self.module.train()
         first_row = slice_index * plan.num_micro_batches * plan.micro_batch_rows
-        share = 1.0 / (plan.num_micro_batches * plan.num_replicas)
         batch = self._batch(micro_batches, [plan.micro_batch_rows] * plan.num_micro_batches)
         batch.keys = [
             DropoutKey(self._seed, step, first_row + index * plan.micro_batch_rows)
             for index in range(plan.num_micro_batches)
         ]
         whole = plan.num_replicas if self.replicas_apart else 1  # alone, a replica takes the mean of its own rows
-        batch.seed_gradient = torch.tensor(whole * share, device=self.engine.device, dtype=self._loss_dtype)
-        self._sums.begin()
-        losses = self._executor.run(self._training_program, batch)
-        self.update.step(self._sums, learning_rate)
-        self._own_loss = torch.zeros((), device=self.engine.device, dtype=self._loss_dtype)
-        for index in sorted(losses):  # in the order of the micro-batches, whatever the schedule
-            self._own_loss += losses[index] * share
+        batch.seed_gradient = torch.tensor(whole * self._share, device=self.engine.device, dtype=self._loss_dtype)
+        return batch
+
+    @property
+    def _share(self) -> float:
+        """Of one micro-batch in the loss of a batch."""
+        return 1.0 / (self.plan.num_micro_batches * self.plan.num_replicas)
+
+    def refused_step(self, *, settle: bool) -> int | None:
+        """The last step or the one before, by its index, if it was left out for a gradient that is not finite.
+
+        Args:
+            settle: learn of the last one too; all ranks that step together must ask, and say the same.
+        """
+        if settle:
+            self.update.votes.settle()
+        return self.update.votes.refused
+
+    @torch.enable_grad()
+    def trace_batch(
+        self, micro_batches: Iterable[MicroBatch], *, step: int, slice_index: int | None = None
+    ) -> Finding | None:
+        """Do a refused step again, changing nothing, and find where it first was not finite.
+
+        Args:
+            micro_batches, step, slice_index: as they were given to `train_batch`.
+
+        Returns:
+            The same on all ranks that step together; None if all is finite this time.
+        """
+        layers = {int(name): module for name, module in self.module.named_children() if name.isdigit()}
+        tracing = Tracing(layers, self._current_micro_batch, self.place.replica, self.place.stage)
+        batch = self._training_batch(micro_batches, step, slice_index)
+        with tracing.watching(), self._executor.summing(tracing):
+            tracing.watch_losses(self._executor.run(self._training_program, batch))
+        group = self.pipe_group if self.replicas_apart else None
+        if self.replicas_apart and group is None:
+            everyone = [tracing.findings]
+        else:
+            everyone = [set() for _ in range(dist.get_world_size(group))]
+            dist.all_gather_object(everyone, tracing.findings, group=group)
+        return min(set().union(*everyone), default=None)
 
     def batch_loss(self) -> torch.Tensor:
         """The loss of the last batch trained, a scalar; on every rank, which all must ask."""
@@ -326,11 +347,3 @@ def broadcast_floats(values: Iterable[float], count: int, source: int, device: t
         buffer.copy_(torch.tensor(list(values), dtype=torch.float64))
     dist.broadcast(buffer, src=source)
     return buffer.tolist()
-
-
-def all_finite(tensors: dict[int, dict[str, torch.Tensor]], device: torch.device) -> bool:
-    """Whether no rank holds NaN or infinity; the same answer on every rank."""
-    own = all(bool(value.isfinite().all()) for layer in tensors.values() for value in layer.values())
-    flag = torch.tensor(float(own), device=device)
-    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
-    return bool(flag)

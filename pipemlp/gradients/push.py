@@ -1,10 +1,8 @@
 """The push to parameter servers: each part of a bucket goes to the replica that serves it, which adds what it gets.
 
-    three replicas, a bucket of the parts a b c; replica 1 serves b
+three replicas, a bucket of the parts a b c; replica 1 serves b
 
-    0 --b0--> 1 <--b2-- 2        1: b = b0 + b1 + b2, in the order of the replicas
-
-A server that gets something that is not finite knows from whom.
+0 --b0--> 1 <--b2-- 2        1: b = b0 + b1 + b2, in the order of the replicas
 """
 
 from collections.abc import Sequence
@@ -24,9 +22,6 @@ from pipemlp.gradients.push_messages import PushMessages, Shapes
 
 class Push(Protocol):
     """How a bucket's gradients come to the servers."""
-
-    not_finite: set[int]
-    """Replicas whose part of this server was not finite the last time."""
 
     def scatter(self, bucket: Bucket) -> Tensor:
         """The sum of all replicas' gradients of the part that this replica serves, 1-D."""
@@ -51,14 +46,12 @@ class PlainPush:
 
     def __init__(self, links: Links) -> None:
         self._links = links
-        self.not_finite: set[int] = set()
 
     def scatter(self, bucket: Bucket) -> Tensor:
         """See `Push`."""
         num = self._links.num_replicas
         parts = [bucket.values[part_of(len(bucket.values), num, server)] for server in range(num)]
-        total, self.not_finite = _added(_exchanged(self._links, parts))
-        return total
+        return _added(_exchanged(self._links, parts))
 
     def state(self) -> dict[str, Tensor]:
         """Nothing."""
@@ -70,14 +63,11 @@ class CodedPush:
 
     def __init__(self, links: Links, messages: PushMessages) -> None:
         self._links, self._messages = links, messages
-        self.not_finite: set[int] = set()
 
     def scatter(self, bucket: Bucket) -> Tensor:
         """See `Push`."""
         arrived = _exchanged(self._links, self._messages.encode(bucket.values))
-        decoded = [self._messages.decode(message, self._links.rank) for message in arrived]
-        total, self.not_finite = _added(decoded)
-        return total
+        return _added([self._messages.decode(message, self._links.rank) for message in arrived])
 
     def state(self) -> dict[str, Tensor]:
         """See `Push`."""
@@ -94,15 +84,12 @@ class WarmUpPush:
 
     def __init__(self, plain: Push, coded: Push, num_steps: int) -> None:
         self._plain, self._coded, self._left = plain, coded, torch.tensor(num_steps)
-        self.not_finite: set[int] = set()
 
     def scatter(self, bucket: Bucket) -> Tensor:
         """See `Push`."""
         push = self._plain if self._left > 0 else self._coded
         self._left.sub_(1).clamp_(min=0)
-        total = push.scatter(bucket)
-        self.not_finite = push.not_finite
-        return total
+        return push.scatter(bucket)
 
     def state(self) -> dict[str, Tensor]:
         """See `Push`; and how many pushes are still sent as they are."""
@@ -116,13 +103,10 @@ class SummedPush:
         self._links, self._settings = links, settings
         sizes = [torch.Size(shape) for shape in shapes]
         self._compression = make_compression(settings, FullyConnected(links), links, sizes)
-        self.not_finite: set[int] = set()
 
     def scatter(self, bucket: Bucket) -> Tensor:
         """See `Push`."""
-        was_finite = bool(bucket.values.sum().isfinite())
         self._compression.sum(bucket.views)
-        self.not_finite = set() if was_finite else {self._links.rank}
         return bucket.values[part_of(len(bucket.values), self._links.num_replicas, self._links.rank)]
 
     def state(self) -> dict[str, Tensor]:
@@ -138,11 +122,9 @@ def _exchanged(links: Links, outgoing: Sequence[Tensor]) -> list[Tensor]:
     return arrived
 
 
-def _added(values: Sequence[Tensor]) -> tuple[Tensor, set[int]]:
-    """The sum in the order of the replicas, and whose values are not finite."""
+def _added(values: Sequence[Tensor]) -> Tensor:
+    """The sum in the order of the replicas."""
     total = values[0].clone()
     for each in values[1:]:
         total.add_(each)
-    if total.sum().isfinite():
-        return total, set()
-    return total, {replica for replica, each in enumerate(values) if not each.isfinite().all()}
+    return total

@@ -28,6 +28,7 @@ class Workload:
         has_class_labels: whether a label is the index of a class, and not a number for every output.
         exchange: of gradients between replicas.
         clips: whether gradients are clipped, by the norm of all of them.
+        skips: whether all stages agree on leaving a step out.
     """
 
     layers: tuple[LayerDescription, ...]
@@ -38,11 +39,12 @@ class Workload:
     has_class_labels: bool = False
     exchange: Exchange = PLAIN_EXCHANGE
     clips: bool = False
+    skips: bool = False
 
     def stages_meet(self, zero_stage: int) -> bool:
         """Whether all stages wait for each other at the end of a step: clipping, and DeepSpeed's sharded optimizers,
         want a norm over all of them. If none does, a stage begins the next step as soon as it is done with this one."""
-        return self.clips or self.precision == "bf16" or zero_stage == 1 or self.exchange.serves
+        return self.clips or self.skips or self.precision == "bf16" or zero_stage == 1 or self.exchange.serves
 
     @property
     def value_bytes(self) -> int:
@@ -103,6 +105,7 @@ def workload_of(config: RunConfig, layers: tuple[LayerDescription, ...]) -> Work
         has_class_labels=task_of_loss(config.loss) == "classification",
         exchange=exchange_of(config.gradients, layers),
         clips=config.training.clip_norm is not None,
+        skips=config.fault.nonfinite == "skip",
     )
 
 

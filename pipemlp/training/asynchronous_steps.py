@@ -18,6 +18,7 @@ from pipemlp.engine.private.store import default_store
 from pipemlp.planning.budget import Budget
 from pipemlp.training.batches import BatchLoader
 from pipemlp.training.doing import Doing
+from pipemlp.training.refusals import Refusals
 from pipemlp.training.turns import Turns
 
 Show = Callable[[int, float, float], None]
@@ -36,6 +37,7 @@ class AsynchronousSteps:
         every_steps: between two that are shown.
         show: shows one.
         doing: told of every step of this replica.
+        refusals: told of every slice of this replica.
     """
 
     pipeline: Pipeline
@@ -45,6 +47,7 @@ class AsynchronousSteps:
     every_steps: int
     show: Show
     doing: Doing
+    refusals: Refusals
 
     def __post_init__(self) -> None:
         place = self.pipeline.place
@@ -67,6 +70,7 @@ class AsynchronousSteps:
             self.doing(f"step {step + 1}")
             batch = self.loader.slice_of_batch(*divmod(step, self.budget.steps_per_epoch), index)
             self.pipeline.train_batch(batch, step=step, learning_rate=self.learning_rate(step), slice_index=index)
+            self.refusals.look(settle=False, slice_index=index)
             if self.pipeline.place.replica == 0 and (step + 1) // self.every_steps > self._shown:
                 self._shown = (step + 1) // self.every_steps
                 value = float(self.pipeline.replica_loss())

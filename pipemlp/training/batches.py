@@ -9,7 +9,8 @@ import torch
 
 from pipemlp.data import PreparedData
 from pipemlp.data.sampler import batch_positions
-from pipemlp.engine.pipeline import MicroBatch, Place
+from pipemlp.engine.pipeline import MicroBatch
+from pipemlp.engine.place import Place
 from pipemlp.planning.plan import Plan
 
 Key = TypeVar("Key")

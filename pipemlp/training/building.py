@@ -40,6 +40,7 @@ def make_pipeline(
         seed=config.run.seed,
         timeout_seconds=config.fault.timeout_seconds,
         gradients=config.gradients if gradients is None else gradients,
+        skips=config.fault.nonfinite == "skip",
     )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from pipemlp.engine.pipeline import Pipeline, place_of
+from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.place import place_of
 from pipemlp.planning.plan import Plan
 from pipemlp.schedule.measured import FORMAT
 from pipemlp.schedule.torch_csv import write_csv

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from pipemlp.config.errors import RunFailedError
-from pipemlp.engine.pipeline import MicroBatch, Pipeline, all_finite, cpu_copy
+from pipemlp.engine.pipeline import MicroBatch, Pipeline, cpu_copy
 from pipemlp.planning.learning_rate import learning_rate
 from pipemlp.planning.metric_names import larger_is_better
 from pipemlp.training.asynchronous_steps import AsynchronousSteps
@@ -22,8 +22,10 @@ from pipemlp.training.improvement import Improvement
 from pipemlp.training.position import Followed, Position
 from pipemlp.training.prediction_check import PredictionCheck
 from pipemlp.training.preparation import Preparation
+from pipemlp.training.refusals import Refusals
 from pipemlp.training.stopping import Stopping
 from pipemlp.training.timeline import TimelineRecorder
+from pipemlp.training.weight_check import check_weights
 
 
 class Watcher(Protocol):
@@ -103,6 +105,14 @@ class Trainer:
         self._checkpointer = checkpointer
         self._asked = asked
         self._doing = doing or Doing()
+        self._refusals = Refusals(
+            pipeline,
+            loader,
+            self._budget,
+            skips=self._config.fault.nonfinite == "skip",
+            remedy=self._remedy(),
+            note=watcher.note,
+        )
         self._is_stopped = False
         self._start = begin.position.step
         self._evaluations: dict[str, dict[str, float]] = {
@@ -135,7 +145,7 @@ class Trainer:
         """Train to the end of the budget, or until it no longer improves; then evaluate the test split.
 
         Raises:
-            RunFailedError: when the loss is no longer a number, or what was done before a stop could not be saved.
+            RunFailedError: when numbers are lost, or what was done before a stop could not be saved.
         """
         done = self._start
         if not self._has_stopped:
@@ -153,8 +163,7 @@ class Trainer:
             if problem is not None:
                 raise RunFailedError(f"told to stop, but what was done until step {done} is not saved: {problem}")
             return Outcome(done, self._best_step, self._evaluations, speed, self._asked.signum)
-        if not all_finite(self._pipeline.layer_tensors(), self._device):
-            raise RunFailedError(f"the weights are not finite after step {done}; {self._remedy()}")
+        check_weights(self._pipeline, f"step {done}", self._remedy())
         if self._best_tensors is not None:
             self._pipeline.set_layer_tensors(self._best_tensors)
         else:
@@ -181,6 +190,8 @@ class Trainer:
                 break
             self._step(step, micro_batches)
             done = step + 1
+            if budget.evaluates_after(step) or self._saves(step):
+                self._refusals.look(settle=True)
             if budget.evaluates_after(step) and self._loader.num_rows("validation"):
                 with self._pipeline.update.judged():
                     stops = self._evaluate(done)
@@ -189,6 +200,7 @@ class Trainer:
                     break
             if self._saves(step):
                 self._save(done)
+        self._refusals.look(settle=True)
         return done
 
     def _train_apart(self) -> int:
@@ -202,6 +214,7 @@ class Trainer:
             self._config.logging.every_steps,
             self._show_apart,
             self._doing,
+            self._refusals,
         )
         pauses = [step for step in range(done, budget.num_steps) if budget.evaluates_after(step) or self._saves(step)]
         for step in pauses:
@@ -230,6 +243,7 @@ class Trainer:
         """Save; the evaluation of the step, if there is one, comes before, so that a resumed run has it."""
         if self._checkpointer is None:
             return
+        check_weights(self._pipeline, f"step {done}", self._remedy())
         best, stopping = (
             Followed() if own is None else Followed(metric, own.best, own.num_since)
             for own, metric in ((self._best, self._config.checkpoint.best), (self._stopping, self._stopping_metric))
@@ -288,10 +302,9 @@ class Trainer:
         self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate)
         self._timeline.after(done)
         self._num_samples += self._rows_of(step)
+        self._refusals.look(settle=record)
         if record:
             value = float(self._pipeline.batch_loss())
-            if not math.isfinite(value):
-                raise RunFailedError(f"the training loss is {value} at step {done}; {self._remedy()}")
         self._training_seconds += time.perf_counter() - started
         if record:
             self._watcher.step(done, value, rate, self._num_samples / self._training_seconds)

@@ -14,7 +14,8 @@ from pipemlp.config.root import RunConfig
 from pipemlp.data import PreparedData, Preprocessing, prepare
 from pipemlp.data.prepared import ColumnNames
 from pipemlp.data.splits import Splits
-from pipemlp.engine.pipeline import Pipeline, place_of
+from pipemlp.engine.pipeline import Pipeline
+from pipemlp.engine.place import place_of
 from pipemlp.engine.private.store import default_store
 from pipemlp.engine.processes import join_processes, leave_processes
 from pipemlp.launching.environment import WorkerEnvironment

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipemlp.data import batch_positions
-from pipemlp.engine.pipeline import Place
+from pipemlp.engine.place import Place
 from pipemlp.planning.plan import Plan
 from pipemlp.planning.shapes import DataShape
 from pipemlp.schedule.methods import make_schedule

@@ -20,6 +20,7 @@ from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
 from pipemlp.engine.updates.exchanging import by_bucket, in_buckets, shapes_of
 from pipemlp.engine.updates.serving import ServingUpdate
+from pipemlp.engine.votes import Votes
 from pipemlp.gradients.asynchronous import AsynchronousServer, AsynchronousWorker
 from pipemlp.gradients.bucket import Bucket
 from pipemlp.gradients.compression.making import make_codec
@@ -55,6 +56,7 @@ class AsynchronousUpdate(ServingUpdate):
         config: bound and compression.
         clip_norm: largest norm of this replica's own gradient.
         groups: of the replicas and stages.
+        votes: of the stages of this replica.
         timeout_seconds: to wait for a server.
     """
 
@@ -68,10 +70,11 @@ class AsynchronousUpdate(ServingUpdate):
         config: GradientsConfig,
         clip_norm: float | None,
         groups: AsynchronousGroups,
+        votes: Votes,
         timeout_seconds: float,
     ) -> None:
         assert isinstance(config.update, Asynchronous) and not isinstance(config.compression, PowerSgdCompression)
-        super().__init__()
+        super().__init__(votes)
         self._clip_norm, self._pipe = clip_norm, groups.pipe
         self._requests, self._answers = Links(groups.requests), Links(groups.answers)
         self._index, num = self._requests.rank, self._requests.num_replicas
@@ -113,6 +116,7 @@ class AsynchronousUpdate(ServingUpdate):
             if is_finite:
                 pulled = self._worker.push(self._payloads(), learning_rate / self._num_replicas)
             else:
+                self.votes.refuse()
                 pulled = self._worker.skip(self._message_bytes)
         for server, message in enumerate(pulled):
             self._put(server, message)
@@ -145,6 +149,7 @@ class AsynchronousUpdate(ServingUpdate):
         # The sum of the values takes no memory, and is not finite where one of them is not; nor where they are near
         # the end of float32, with which no step can be taken either.
         told = sum(each.double().square().sum() if clips else each.sum().double() for each in values)
+        told = told + self.votes.of_loss
         if self._pipe is not None:
             dist.all_reduce(told, group=self._pipe)
         if not math.isfinite(told):

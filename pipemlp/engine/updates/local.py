@@ -23,6 +23,7 @@ from pipemlp.engine.private.gradient_home import hand_over
 from pipemlp.engine.private.master_weights import read_weights, write_weights
 from pipemlp.engine.updates.exchanging import in_buckets, pattern_exchange, set_learning_rate, state_of
 from pipemlp.engine.updates.update import Update
+from pipemlp.engine.votes import Votes
 from pipemlp.gradients.links import Links
 from pipemlp.gradients.pattern import make_pattern
 
@@ -35,6 +36,8 @@ class LocalUpdate(Update):
         parameters: of the stage, in the order of the sums.
         config: pattern, compression, and the options of `local`.
         group: of the replicas of this stage, for this alone.
+        flat: where the sums are.
+        votes: of the stages of this replica.
     """
 
     def __init__(
@@ -43,10 +46,12 @@ class LocalUpdate(Update):
         parameters: Sequence[nn.Parameter],
         config: GradientsConfig,
         group: dist.ProcessGroup,
+        flat: Tensor,
+        votes: Votes,
     ) -> None:
         assert isinstance(config.update, Local)
-        self._engine, self._parameters, self._options = engine, parameters, config.update
-        super().__init__()
+        self._engine, self._parameters, self._options, self._flat = engine, parameters, config.update, flat
+        super().__init__(votes)
         links = Links(group)
         self._pattern, self._num_replicas = make_pattern(config.pattern, links), links.num_replicas
         self._common = read_weights(engine, parameters)
@@ -72,9 +77,11 @@ class LocalUpdate(Update):
 
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """This replica's own step; with all others the average, if it is time."""
-        set_learning_rate(self._engine, learning_rate)
-        hand_over(self._engine, sums.finish())
-        take_step(self._engine)
+        values = sums.finish()
+        if self.votes.passes(self._flat):
+            set_learning_rate(self._engine, learning_rate)
+            hand_over(self._engine, values)
+            take_step(self._engine)
         self._since += 1
         if self._since == self._options.local_steps:
             self._average()

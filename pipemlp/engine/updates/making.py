@@ -13,6 +13,7 @@ from pipemlp.engine.updates.local import LocalUpdate
 from pipemlp.engine.updates.served import ServedUpdate
 from pipemlp.engine.updates.synchronous import SynchronousUpdate, is_plain
 from pipemlp.engine.updates.update import Update
+from pipemlp.engine.votes import Votes
 from pipemlp.planning.plan import Plan
 
 FOR_EVER_SECONDS = 10.0 * 365 * 24 * 3600
@@ -33,6 +34,8 @@ def make_update(
     optimizer: OptimizerConfig,
     clip_norm: float | None,
     timeout_seconds: float,
+    *,
+    skips: bool = False,
 ) -> Update:
     """Called by all ranks at the same time.
 
@@ -45,22 +48,26 @@ def make_update(
         optimizer: its configuration, for servers.
         clip_norm: largest norm of the gradient, for servers.
         timeout_seconds: how long a replica waits for another.
+        skips: whether a step whose gradient is not finite is left out, and not the last.
     """
+    is_apart = steps_apart(config, plan)
+    together = engine.grid.get_pipe_parallel_group() if is_apart and plan.num_stages > 1 else None
+    votes = Votes(together, plan.num_stages if is_apart else plan.num_ranks, at_once=skips)
     if plan.num_replicas == 1:
-        return SynchronousUpdate(engine, config, None)
+        return SynchronousUpdate(engine, config, None, flat, votes)
     if config.is_asynchronous:
         # receiving from whoever sends exists on gloo only
         groups = AsynchronousGroups(
             requests=stage_group(plan, FOR_EVER_SECONDS, "gloo"),
             answers=stage_group(plan, timeout_seconds, "gloo"),
-            pipe=engine.grid.get_pipe_parallel_group() if plan.num_stages > 1 else None,
+            pipe=together,
         )
-        return AsynchronousUpdate(parameters, flat, optimizer, config, clip_norm, groups, timeout_seconds)
+        return AsynchronousUpdate(parameters, flat, optimizer, config, clip_norm, groups, votes, timeout_seconds)
     if is_plain(config) and not isinstance(config.update, Local):
-        return SynchronousUpdate(engine, config, engine.grid.get_data_parallel_group())
+        return SynchronousUpdate(engine, config, engine.grid.get_data_parallel_group(), flat, votes)
     group = stage_group(plan, timeout_seconds)
     if isinstance(config.update, Local):
-        return LocalUpdate(engine, parameters, config, group)
+        return LocalUpdate(engine, parameters, config, group, flat, votes)
     if config.pattern == "parameter-server":
-        return ServedUpdate(parameters, optimizer, config.compression, clip_norm, group)
-    return SynchronousUpdate(engine, config, group)
+        return ServedUpdate(parameters, optimizer, config.compression, clip_norm, group, votes)
+    return SynchronousUpdate(engine, config, group, flat, votes)

@@ -5,19 +5,20 @@ update    every server adds in the order of the replicas, and lets its optimizer
 pull      every server sends its part of the new parameters to all
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pipemlp.config.errors import RunFailedError
 from pipemlp.config.gradients import CompressionConfig
 from pipemlp.config.training import OptimizerConfig
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.optimizer import build_optimizer
 from pipemlp.engine.updates.exchanging import by_bucket, shapes_of
 from pipemlp.engine.updates.serving import ServingUpdate
+from pipemlp.engine.votes import Votes
 from pipemlp.gradients.bucket import Bucket, BucketExchange
 from pipemlp.gradients.exchange import ThreadedExchange
 from pipemlp.gradients.fully_connected import FullyConnected
@@ -36,6 +37,7 @@ class ServedUpdate(ServingUpdate):
         compression: of the push.
         clip_norm: largest norm of the whole model's gradient.
         group: of the replicas of this stage, for this alone.
+        votes: of all ranks.
     """
 
     _pushes: list[Push]
@@ -47,12 +49,13 @@ class ServedUpdate(ServingUpdate):
         compression: CompressionConfig,
         clip_norm: float | None,
         group: dist.ProcessGroup,
+        votes: Votes,
     ) -> None:
         self._parameters, self._optimizer, self._compression = parameters, optimizer, compression
         self._clip_norm = clip_norm
         self._links = Links(group)
         self._way = FullyConnected(self._links)
-        super().__init__()
+        super().__init__(votes)
         if compression.name != "none":
             self.bucket_bytes = COMPRESSED_BUCKET_BYTES
         self.exchange_of = self._exchange_of
@@ -77,14 +80,12 @@ class ServedUpdate(ServingUpdate):
         return ThreadedExchange(push, buckets, lambda: self._links.bytes_sent, self.meter)
 
     def step(self, sums: GradientSums, learning_rate: float) -> None:
-        """Wait for the pushes, update, pull.
-
-        Raises:
-            RunFailedError: if a replica's gradient is not finite; no parameter has changed then.
-        """
+        """Wait for the pushes, update, pull; if a replica's gradient is not finite, no server changes anything."""
         sums.finish()
         gradient = torch.cat([self._own[index] for index in sorted(self._own)])
-        scale = self._checked(gradient)
+        scale = self._scale(gradient)
+        if scale is None:
+            return self.votes.refuse()
         self._served.update(gradient.mul_(scale) if scale < 1 else gradient, learning_rate)
         self._served.write()
         before = self._links.bytes_sent
@@ -93,23 +94,13 @@ class ServedUpdate(ServingUpdate):
                 self._way.gather(bucket.values)
         self.meter.bytes_sent += self._links.bytes_sent - before
 
-    def _checked(self, gradient: Tensor) -> float:
-        """What the gradient is multiplied by, so that its norm over all parts and stages is small enough."""
-        counts = [
-            float(sum(replica in push.not_finite for push in self._pushes))
-            for replica in range(self._links.num_replicas)
-        ]
-        square = gradient.double().square().sum() if self._clip_norm else torch.zeros((), dtype=torch.float64)
-        known = torch.tensor([float(square), *counts], dtype=torch.float64, device=gradient.device)
-        dist.all_reduce(known)
-        square_norm, *refused = known.tolist()
-        bad_replicas = [replica for replica, count in enumerate(refused) if count]
-        if bad_replicas:
-            names = ", ".join(map(str, bad_replicas))
-            raise RunFailedError(
-                f"the gradient of replica {names} is not finite; the parameters are as before this step; "
-                "lower optimizer.lr, or set training.clip_norm"
-            )
-        if not self._clip_norm:
-            return 1.0
-        return float(self._clip_norm / (square_norm**0.5 + 1e-6))
+    def _scale(self, gradient: Tensor) -> float | None:
+        """What the gradient is multiplied by, so that its norm over all parts and stages is small enough; None if it
+        is not finite somewhere."""
+        squares = gradient.double().square().sum() if self._clip_norm else gradient.sum().double()
+        squares += self.votes.of_loss
+        dist.all_reduce(squares)
+        total = float(squares)
+        if not math.isfinite(total):
+            return None
+        return self._clip_norm / (math.sqrt(total) + 1e-6) if self._clip_norm else 1.0

@@ -12,6 +12,7 @@ from pipemlp.engine.private.build_engine import take_step
 from pipemlp.engine.private.gradient_home import hand_over
 from pipemlp.engine.updates.exchanging import pattern_exchange, set_learning_rate, state_of
 from pipemlp.engine.updates.update import Update
+from pipemlp.engine.votes import Votes
 from pipemlp.gradients.bucket import Bucket, BucketExchange
 from pipemlp.gradients.compression.compression import Compression
 from pipemlp.gradients.exchange import BackendExchange
@@ -26,11 +27,20 @@ class SynchronousUpdate(Update):
         engine: with the optimizer.
         config: pattern and compression.
         group: of the replicas of this stage; None for a single one.
+        flat: where the sums are.
+        votes: of all ranks.
     """
 
-    def __init__(self, engine: PipelineEngine, config: GradientsConfig, group: dist.ProcessGroup | None) -> None:
-        self._engine, self._config, self._group = engine, config, group
-        super().__init__()
+    def __init__(
+        self,
+        engine: PipelineEngine,
+        config: GradientsConfig,
+        group: dist.ProcessGroup | None,
+        flat: Tensor,
+        votes: Votes,
+    ) -> None:
+        self._engine, self._config, self._group, self._flat = engine, config, group, flat
+        super().__init__(votes)
         self._compressions: list[Compression] = []
         if config.compression.name != "none":
             self.bucket_bytes = COMPRESSED_BUCKET_BYTES
@@ -50,9 +60,11 @@ class SynchronousUpdate(Update):
 
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """DeepSpeed clips by the norm over all stages, and updates."""
-        set_learning_rate(self._engine, learning_rate)
-        hand_over(self._engine, sums.finish())
-        take_step(self._engine)
+        values = sums.finish()
+        if self.votes.passes(self._flat):
+            set_learning_rate(self._engine, learning_rate)
+            hand_over(self._engine, values)
+            take_step(self._engine)
 
 
 def is_plain(config: GradientsConfig) -> bool:

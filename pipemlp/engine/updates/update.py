@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipemlp.engine.gradient_sums import GradientSums
 from pipemlp.engine.share import Named, Share
+from pipemlp.engine.votes import Votes
 from pipemlp.gradients.bucket import Bucket, BucketExchange
 from pipemlp.gradients.compression.sender import load_tensors
 from pipemlp.gradients.meter import Meter
@@ -18,9 +19,14 @@ ExchangeOf = Callable[[Sequence[Bucket]], BucketExchange]
 
 
 class Update(ABC):
-    """Makes new parameters of gradients, with the other replicas of the stage."""
+    """Makes new parameters of gradients, with the other replicas of the stage.
 
-    def __init__(self) -> None:
+    Args:
+        votes: of those that step together, on whether a step is taken.
+    """
+
+    def __init__(self, votes: Votes) -> None:
+        self.votes = votes
         self.meter = Meter()
         self.staleness: Staleness | None = None
         """Of an asynchronous update, as this rank's server saw it."""
@@ -31,7 +37,7 @@ class Update(ABC):
 
     @abstractmethod
     def step(self, sums: GradientSums, learning_rate: float) -> None:
-        """The backward is over: take the step."""
+        """The backward is over: take the step, unless a gradient is not finite; `votes` know."""
 
     def judged(self) -> AbstractContextManager[None]:
         """While it lasts, the parameters are those that an evaluation judges, the same on all replicas."""

@@ -1,0 +1,69 @@
+"""A step whose loss or gradient is not finite: where it went wrong, and whether the run goes on without it."""
+
+from collections.abc import Callable
+
+from pipemlp.config.errors import RunFailedError
+from pipemlp.engine.pipeline import Pipeline
+from pipemlp.planning.budget import Budget
+from pipemlp.training.batches import BatchLoader
+
+MOST_IN_A_ROW = 20
+"""Steps left out one after the other: then nothing is learnt any more, and the run fails whatever it was told."""
+
+
+class Refusals:
+    """Of one rank; all ranks that step together have the same.
+
+    Args:
+        pipeline: whose steps are looked at.
+        loader: reads a batch again.
+        budget: of the run.
+        skips: whether the run goes on (`fault.nonfinite: skip`).
+        remedy: what the user can do.
+        note: tells the user what was left out.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        loader: BatchLoader,
+        budget: Budget,
+        *,
+        skips: bool,
+        remedy: str,
+        note: Callable[[str], None],
+    ) -> None:
+        self._pipeline, self._loader, self._budget = pipeline, loader, budget
+        self._skips, self._remedy, self._note = skips, remedy, note
+        self._last, self._num_in_a_row = -1, 0
+
+    def look(self, *, settle: bool, slice_index: int | None = None) -> None:
+        """After a step: was one refused?
+
+        Args:
+            settle: wait until that is known of the last step too.
+            slice_index: of the global batch, that was trained; this replica's own unless it says otherwise.
+
+        Raises:
+            RunFailedError: naming step, layer and micro-batch, on all ranks that step together.
+        """
+        step = self._pipeline.refused_step(settle=settle)
+        if step is None or step == self._last:
+            return
+        self._num_in_a_row = self._num_in_a_row + 1 if step == self._last + 1 else 1
+        self._last = step
+        what = f"step {step + 1}: {self._where(step, slice_index)}"
+        if not self._skips:
+            raise RunFailedError(
+                f"{what}; nothing of this step is in a checkpoint; {self._remedy}, or leave such steps out with "
+                "fault.nonfinite=skip"
+            )
+        if self._num_in_a_row == MOST_IN_A_ROW:
+            raise RunFailedError(f"{what}; {MOST_IN_A_ROW} steps in a row were left out; {self._remedy}")
+        self._note(f"left out {what}")
+
+    def _where(self, step: int, slice_index: int | None) -> str:
+        own = self._pipeline.place.replica if slice_index is None else slice_index
+        batch = self._loader.slice_of_batch(*divmod(step, self._budget.steps_per_epoch), own)
+        found = self._pipeline.trace_batch(batch, step=step, slice_index=slice_index)
+        return "the sum of the gradients is not finite, though each is" if found is None else str(found)

@@ -1,0 +1,46 @@
+"""Whether weights may be kept: numbers all, and bit for bit the same on every replica that should have the same."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipemlp.config.errors import RunFailedError
+from pipemlp.engine.pipeline import Pipeline
+
+_WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def check_weights(pipeline: Pipeline, after: str, remedy: str) -> None:
+    """Every rank asks.
+
+    Args:
+        pipeline: whose weights are looked at.
+        after: of what they are, such as `step 12`.
+        remedy: what the user can do about numbers that are none.
+
+    Raises:
+        RunFailedError: on every rank, if weights are not finite, or replicas have come apart.
+    """
+    place = pipeline.place
+    tensors = [tensor for layer in pipeline.layer_tensors().values() for tensor in layer.values()]
+    own = all(bool(tensor.isfinite().all()) for tensor in tensors), sum(map(_print_of, tensors))
+    everyone = [own] * dist.get_world_size()
+    dist.all_gather_object(everyone, own)
+    if not all(is_finite for is_finite, _ in everyone):
+        raise RunFailedError(f"the weights are not finite after {after}; {remedy}")
+    if pipeline.replicas_apart:
+        return
+    for stage in range(place.num_stages):
+        prints = [seen for _, seen in everyone[stage * place.num_replicas : (stage + 1) * place.num_replicas]]
+        strangers = [replica for replica, seen in enumerate(prints) if seen != prints[0]]
+        if strangers:
+            raise RunFailedError(
+                f"the weights of stage {stage} differ between replica 0 and {', '.join(map(str, strangers))} after "
+                f"{after}, though they have to be the same: memory, a device or a network has changed them unseen; "
+                "go on from the last checkpoint with pipemlp resume, on other hardware if it comes again"
+            )
+
+
+def _print_of(values: Tensor) -> int:
+    """Another number if a bit is another: the sum of the values read as whole numbers."""
+    return int(values.detach().contiguous().view(_WHOLE[values.element_size()]).sum(dtype=torch.int64))

@@ -1,0 +1,68 @@
+"""Training with a step whose numbers are lost in a place that is chosen."""
+
+import torch
+from equality import Case, _named, build, micro_batches
+
+LOST_STEP = 1
+
+
+def with_a_lost_step(case: Case, precision: str, where: str, layer: int, micro_batch: int) -> tuple[list, dict]:
+    """Body: train four steps; in one of them a layer's `output` or its `gradient` is not finite in one micro-batch.
+
+    Returns:
+        For every step, which one is known to be refused, and where it was lost; and the parameters.
+    """
+    pipeline, now = build(case, precision), {"step": 0}
+
+    def lose(module, inputs, output):
+        if now["step"] != LOST_STEP or pipeline.at.micro_batch != micro_batch or pipeline.place.replica != 0:
+            return None
+        if where == "output":
+            return output * float("inf")
+        if output.requires_grad:
+            output.register_hook(lambda gradient: gradient * float("nan"))
+        return None
+
+    for name, module in pipeline.module.named_children():
+        if name == str(layer):
+            module.register_forward_hook(lose)
+    told = []
+    for step in range(4):
+        now["step"] = step
+        own = micro_batches(case, pipeline.plan, step)
+        pipeline.train_batch(iter(own), step=step, learning_rate=case.optimizer_config().lr)
+        refused = pipeline.refused_step(settle=False)
+        found = None
+        if refused is not None:
+            now["step"] = refused
+            found = str(pipeline.trace_batch(iter(micro_batches(case, pipeline.plan, refused)), step=refused))
+        told.append((refused, found))
+        if refused is not None and not case.skips:
+            break
+    return told, _named(pipeline)
+
+
+def of_steps(case: Case, precision: str, steps: tuple[int, ...]) -> dict:
+    """Body: the parameters after these steps alone."""
+    pipeline = build(case, precision)
+    for step in steps:
+        own = micro_batches(case, pipeline.plan, step)
+        pipeline.train_batch(iter(own), step=step, learning_rate=case.optimizer_config().lr)
+    return _named(pipeline)
+
+
+def changed_on_one_replica(case: Case) -> str:
+    """Body: a bit of one weight changes on the last rank, and nobody said so."""
+    from pipemlp.config.errors import RunFailedError
+    from pipemlp.training.weight_check import check_weights
+
+    pipeline = build(case)
+    check_weights(pipeline, "step 0", "")
+    if torch.distributed.get_rank() == torch.distributed.get_world_size() - 1:
+        with torch.no_grad():
+            next(pipeline.module.parameters()).view(-1)[0] *= 1.0 + 2.0**-20
+    try:
+        check_weights(pipeline, "step 1", "")
+    except RunFailedError as error:
+        return str(error)
+    return ""
