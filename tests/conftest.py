@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from itertools import cycle
 
 import pytest
 
@@ -16,9 +17,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="the full product of the equality tests")
 
 
+LONG = (
+    "test_everything_on_the_page_runs", "test_killed_runs", "test_failures", "test_train", "test_gradients",
+    "test_timeline", "test_profile", "test_inference", "test_supervise", "test_api",
+)  # fmt: skip
+"""Tests and modules that start whole runs, the longest first."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--full"):
         items[:] = [item for item in items if item.get_closest_marker("full") is None]
+    items[:] = _long_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _long_ones_first(items: list[pytest.Item], num_workers: int) -> list[pytest.Item]:
+    """Every worker gets a run of equal length, and takes from others when it is done: long tests must not come last."""
+    groups: dict[str, list[pytest.Item]] = {name: [] for name in LONG}
+    short = []
+    for item in items:
+        name = next((name for name in LONG if name in item.nodeid), None)
+        (short if name is None else groups[name]).append(item)
+    lanes: list[list[pytest.Item]] = [[] for _ in range(num_workers)]
+    pages, *others = groups.values()
+    for lane, group in zip(cycle(lanes), [*([page] for page in pages), *others], strict=False):
+        lane.extend(group)
+    share = -(-len(items) // num_workers)
+    for lane in lanes:
+        free = max(0, share - len(lane))
+        lane.extend(short[:free])
+        del short[:free]
+    return [item for lane in lanes for item in lane] + short
 
 
 @pytest.fixture(scope="session")

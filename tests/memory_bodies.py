@@ -172,7 +172,7 @@ def held_by_executor(execution: Execution, optimizer: OptimizerConfig | None = N
     """Body: two training batches, counted in the second, when every buffer and state exist."""
     pipeline = _pipeline(execution, optimizer)
     batch = _micro_batches(execution)
-    pipeline.train_batch(batch, step=0, learning_rate=0.01)
+    pipeline.train_batch(batch, step=0, learning_rate=1e-9)
     gradients: list[int] = []
     engine = pipeline.engine
     take = type(engine)._take_model_step
@@ -186,7 +186,7 @@ def held_by_executor(execution: Execution, optimizer: OptimizerConfig | None = N
     between = _count_between_actions(pipeline, live)
     pipeline.clock.listen()  # else nobody tells the clock
     with live:
-        pipeline.train_batch(batch, step=1, learning_rate=0.01)
+        pipeline.train_batch(batch, step=1, learning_rate=1e-9)
     return Held(
         parameters=size_of(pipeline.module.parameters()),
         gradients=gradients[0],
@@ -268,7 +268,7 @@ def watched_peak(execution: Execution, optimizer: OptimizerConfig | None = None,
         batch, upcoming = upcoming, _read(execution, pipeline.place)
         if step == 2:
             watch.begin()
-        pipeline.train_batch(batch, step=step, learning_rate=0.01)
+        pipeline.train_batch(batch, step=step, learning_rate=1e-9)
     return watch.end() - before
 
 
@@ -305,7 +305,7 @@ def watched_run(config: dict, watched_step: int | None, num_steps: int) -> tuple
     for step, batch in enumerate(loader.training_batches((0, step) for step in range(num_steps))):
         if step == watched_step:
             watch.begin()
-        pipeline.train_batch(batch, step=step, learning_rate=0.01)
+        pipeline.train_batch(batch, step=step, learning_rate=1e-9)
         if step == watched_step:
             peak = watch.end() - before
     return peak, [parameter.detach().clone() for parameter in pipeline.module.parameters()]

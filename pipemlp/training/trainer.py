@@ -163,7 +163,7 @@ class Trainer:
             if problem is not None:
                 raise RunFailedError(f"told to stop, but what was done until step {done} is not saved: {problem}")
             return Outcome(done, self._best_step, self._evaluations, speed, self._asked.signum)
-        check_weights(self._pipeline, f"step {done}", self._remedy())
+        self._check_weights(done)
         if self._best_tensors is not None:
             self._pipeline.set_layer_tensors(self._best_tensors)
         else:
@@ -243,7 +243,7 @@ class Trainer:
         """Save; the evaluation of the step, if there is one, comes before, so that a resumed run has it."""
         if self._checkpointer is None:
             return
-        check_weights(self._pipeline, f"step {done}", self._remedy())
+        self._check_weights(done)
         best, stopping = (
             Followed() if own is None else Followed(metric, own.best, own.num_since)
             for own, metric in ((self._best, self._config.checkpoint.best), (self._stopping, self._stopping_metric))
@@ -310,6 +310,9 @@ class Trainer:
             self._watcher.step(done, value, rate, self._num_samples / self._training_seconds)
         if self._check is not None:
             self._check.after(done)
+
+    def _check_weights(self, done: int) -> None:
+        check_weights(self._pipeline, f"step {done}", self._remedy())
 
     def _remedy(self) -> str:
         return f"lower optimizer.lr ({self._config.optimizer.lr:g}), or set training.clip_norm, such as 1.0"

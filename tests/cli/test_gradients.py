@@ -11,7 +11,6 @@ from pipemlp.config.loading import load_config
 from pipemlp.training.preparation import prepare_run
 
 EXAMPLES = sorted((ROOT / "configs" / "gradients").glob("*.yaml"))
-TRAINED = ("asynchronous", "topk")
 
 
 def test_there_is_an_example_of_everything():
@@ -33,7 +32,11 @@ def test_an_example_is_valid_and_differs_from_the_digits_in_what_it_shows(path):
     assert not [note for note in preparation.notes if note.startswith("gradients")]
 
 
-@pytest.fixture(scope="module", params=TRAINED)
+@pytest.fixture(
+    scope="module",
+    # the README's own example trains with a compression in the short run
+    params=["asynchronous", pytest.param("topk", marks=pytest.mark.full)],
+)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, str]:
     """The name of an example, the run directory of an epoch of it, and what was printed."""
     folder = tmp_path_factory.mktemp(request.param)

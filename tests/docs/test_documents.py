@@ -1,8 +1,8 @@
 """The documents are true: commands and code run, links lead somewhere, keys exist, messages are what is said.
 
 Blocks marked yaml become files (named by their first comment), with few epochs; bash and python blocks then run in
-the order of the page. What needs a fresh environment, several machines or SLURM (launch/*, pip) is checked for its
-files only, and `deepspeed` and `torchrun` for starting what `pipemlp train` starts.
+their order, of the README those under one heading. What needs a fresh environment, several machines or SLURM (launch/*,
+pip) is checked for its files only, and `deepspeed` and `torchrun` for starting what `pipemlp train` starts.
 """
 
 import os
@@ -26,8 +26,16 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EPOCHS = 2
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    return FENCE.findall((ROOT / page).read_text(encoding="utf-8"))
+def blocks(page: str, heading: str = "") -> list[tuple[str, str]]:
+    """The kind and text of all blocks of a page, or of those below a heading."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    parts = [part for part in text.split("\n## ") if part.startswith(heading)] if heading else [text]
+    return [block for part in parts for block in FENCE.findall(part)]
+
+
+def headings_with_code(page: str) -> list[str]:
+    parts = (ROOT / page).read_text(encoding="utf-8").split("\n## ")
+    return [part.partition("\n")[0] for part in parts if any(kind != "yaml" for kind, _ in FENCE.findall(part))]
 
 
 def commands(page: str) -> list[str]:
@@ -99,14 +107,20 @@ def check_launcher(words: list[str], monkeypatch, capsys) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", ["README.md", "docs/your-own-data.md"])
-def test_everything_on_the_page_runs(page, folder, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [*(("README.md", each) for each in headings_with_code("README.md")), ("docs/your-own-data.md", "")],
+)
+def test_everything_on_the_page_runs(page, heading, folder, monkeypatch, capsys):
     digits = folder / "configs" / "digits.yaml"
     digits.write_text(shorten(digits.read_text()))
     for kind, text in blocks(page):
         if kind == "yaml":
             write_yaml(folder, text)
-        elif kind == "python":
+    for kind, text in blocks(page, heading):
+        if kind == "yaml":
+            continue
+        if kind == "python":
             exec(compile(text, page, "exec"), {})
         else:
             assert kind == "bash", kind

@@ -3,6 +3,7 @@
 A short form of the matrix of benchmarks/faults.py.
 """
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -19,7 +20,7 @@ model: {hidden: [8, 8, 8], dropout: 0.1}
 loss: mse
 training: {steps: 24, global_batch_size: 8, early_stopping: {metric: loss, patience: 50}}
 optimizer: {name: adamw, lr: 1e-2}
-parallel: {stages: 2, micro_batches: 2}
+parallel: {stages: 2, micro_batches: 2, partition: balanced}
 evaluation: {every_steps: 5}
 checkpoint: {every_steps: 4, best: loss}
 fault: {timeout_seconds: 8}
@@ -60,6 +61,19 @@ def resume(folder: Path, name: str, *arguments: str) -> Started:
     return succeed([*PIPEMLP, "resume", name, *arguments], folder)
 
 
+@pytest.fixture(scope="module")
+def killed(folder, tmp_path_factory):
+    """A run of which a worker was killed; nobody else changes it."""
+
+    def make(path: Path) -> None:
+        shutil.copy(folder / "run.yaml", path)
+        code, started = train(path, "run", "SIGKILL rank=1 at=backward step=10")
+        status = read_status(path / "run")
+        assert (code, status.state, status.exit_code) == (6, "failed", 6), started.printed
+
+    return made_once(tmp_path_factory, "killed", make) / "run"
+
+
 def same_as_whole(folder: Path, name: str) -> None:
     assert metrics_of(folder / name) == metrics_of(folder / "whole")
     assert model_files(folder / name) == model_files(folder / "whole")
@@ -67,7 +81,6 @@ def same_as_whole(folder: Path, name: str) -> None:
 
 
 STRIKES = {
-    "a worker killed in a backward": ("SIGKILL rank=1 at=backward step=7", 6),
     "rank 0 killed before the rename": ("SIGKILL rank=0 at=before_the_rename step=8", 6),
     "rank 0 killed before the pointer": ("SIGKILL rank=0 at=before_the_pointer step=8", 6),
     "rank 1 killed between writes": ("SIGKILL rank=1 at=writing step=12", 6),
@@ -78,13 +91,14 @@ STRIKES = {
 }
 
 
-OFTEN = ("a worker killed in a backward", "a rank that stops")
-"""Each costs two starts of two processes; the others are for the long run."""
+def test_a_killed_run_goes_on_bit_for_bit(killed, folder):
+    shutil.copytree(killed, folder / "killed")
+    resume(folder, "killed")
+    same_as_whole(folder, "killed")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.full]) for name in STRIKES]
-)
+@pytest.mark.full  # each costs two starts of two processes
+@pytest.mark.parametrize("name", STRIKES)
 def test_a_struck_run_goes_on(name, folder):
     strike, expected = STRIKES[name]
     run = name.replace(" ", "-")
@@ -147,9 +161,9 @@ def test_a_run_restarts_itself(folder):
     same_as_whole(folder, "again")
 
 
-def test_it_goes_on_with_other_stages_and_replicas(folder):
+def test_it_goes_on_with_other_stages_and_replicas(killed, folder):
     """The saved configuration has explicit boundaries for the old one, which nobody has to override."""
-    train(folder, "reshaped", "SIGKILL rank=0 at=forward step=10", "parallel.partition=balanced")
+    shutil.copytree(killed, folder / "reshaped")
     printed = resume(folder, "reshaped", "parallel.stages=1", "parallel.data_parallel=2").printed
     assert "chosen anew for the other grid: parallel.partition=balanced parallel.virtual_stages=auto" in printed
     assert "changed: parallel.stages: 2 -> 1" in printed and "changed: parallel.data_parallel: 1 -> 2" in printed

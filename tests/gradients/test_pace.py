@@ -116,9 +116,9 @@ def test_the_speed_is_that_of_this_process(monkeypatch):
         replica_loss=lambda: 1.0,
     )
     loader, budget = SimpleNamespace(slice_of_batch=lambda *place: None), SimpleNamespace(steps_per_epoch=10)
-    doing = Doing()
+    doing, refusals = Doing(), SimpleNamespace(look=lambda **options: None)
     steps = asynchronous_steps.AsynchronousSteps(
-        pipeline, loader, budget, lambda step: 0.1, 1, lambda *told: shown.append(told), doing
+        pipeline, loader, budget, lambda step: 0.1, 1, lambda *told: shown.append(told), doing, refusals
     )
     steps.run(100, 101)
     assert shown == [(101, 1.0, 1.0)], "its first slice, after a second"
