@@ -92,5 +92,6 @@ def go_on_afresh(case: Case, precision: str, folder: Path) -> Left:
     checkpoint = check_whole(folder / step_folder(SAVED_STEP))
     pipeline.load(Contents(checkpoint.directory, checkpoint.manifest).layers())
     parameters = [parameter for own in pipeline._own_parameters() for parameter in own]
-    pipeline.update = LocalUpdate(pipeline.engine, parameters, case.gradients, stage_group(pipeline.plan, 60.0))
+    group, old = stage_group(pipeline.plan, 60.0), pipeline.update
+    pipeline.update = LocalUpdate(pipeline.engine, parameters, case.gradients, group, old._flat, old.votes)
     return train(case, pipeline, range(SAVED_STEP, LAST_STEP))

@@ -4,6 +4,7 @@ MANIFEST.json
     format, step, stages, replicas, apart      what was saved, and by how many
     files: {name: {bytes, sha256}}             every other file of the folder
     facts: {name: text}                        what it was saved of: model, data, versions
+    sha256                                     of all this: a bit that has changed in it is noticed too
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pipemlp.config.errors import ModelFileError
 MANIFEST_FILE = "MANIFEST.json"
 FORMAT = 1
 """Version of the layout of a checkpoint; raised when it changes."""
+CHECK = "sha256"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _COUNTS = ("step", "num_stages", "num_replicas")
@@ -57,7 +59,7 @@ class Manifest:
 
     def to_text(self) -> str:
         """As the file has it."""
-        value = {
+        value: dict[str, object] = {
             "format": FORMAT,
             "step": self.step,
             "num_stages": self.num_stages,
@@ -68,7 +70,13 @@ class Manifest:
                 name: {"bytes": entry.num_bytes, "sha256": entry.sha256} for name, entry in sorted(self.files.items())
             },
         }
-        return json.dumps(value, indent=1) + "\n"
+        return json.dumps({**value, CHECK: _digest(value)}, indent=1) + "\n"
+
+
+def _digest(value: Mapping[str, object]) -> str:
+    """SHA-256 of what the manifest says, however it is laid out."""
+    own = {name: inner for name, inner in value.items() if name != CHECK}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
@@ -83,6 +91,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     """
     try:
         value = json.loads(text)
+        digest = _digest(value) if isinstance(value, dict) else ""
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{where}: damaged: it is no JSON") from error
     if not isinstance(value, dict) or not isinstance(value.get("format"), int):
@@ -101,12 +110,15 @@ def parse_manifest(text: str, where: str) -> Manifest:
     files = value.get("files")
     if not isinstance(files, dict) or not files:
         raise ModelFileError(f"{where}: damaged: it lists no files")
+    entries = {name: _entry(name, entry, where) for name, entry in files.items()}
+    if value.get(CHECK) != digest:
+        raise ModelFileError(f"{where}: damaged: its content is not what was written (SHA-256 differs)")
     return Manifest(
         step=value["step"],
         num_stages=value["num_stages"],
         num_replicas=value["num_replicas"],
         is_apart=value["is_apart"],
-        files={name: _entry(name, entry, where) for name, entry in files.items()},
+        files=entries,
         facts=facts,
     )
 

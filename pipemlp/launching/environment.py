@@ -55,6 +55,12 @@ class WorkerEnvironment:
             master_port=numbers["MASTER_PORT"],
         )
 
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether all processes are on this machine and rank 0 serves them; torchrun's agent serves its own."""
+        alone = self.world_size == self.local_world_size and self.master_addr in ("127.0.0.1", "localhost")
+        return alone and "TORCHELASTIC_RUN_ID" not in os.environ
+
 
 def launcher_environment(device: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a launcher on this machine; `device` is `cpu` or `cuda`.

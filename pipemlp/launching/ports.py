@@ -32,6 +32,23 @@ def check_port(host: str, port: int) -> None:
         _bind(socket.AF_INET, ("", port), host, port)
 
 
+def listen_on_loopback(port: int) -> socket.socket:
+    """A socket that listens on 127.0.0.1 alone.
+
+    Raises:
+        ClusterError: if the port is taken.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        _bind_to(listener, ("127.0.0.1", port), "127.0.0.1", port)
+    except ClusterError:
+        listener.close()
+        raise
+    listener.listen(socket.SOMAXCONN)
+    return listener
+
+
 def own_port() -> int:
     """`MASTER_PORT` if the user set it, else one that is free now.
 
@@ -51,13 +68,17 @@ def _bind(family: int, address: tuple[object, ...], host: str, port: int) -> boo
     """Try to listen on an address; False where the address belongs to another machine."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                remedy = f"set MASTER_PORT (or --master_port) to a free one, such as {free_port()}"
-                raise ClusterError(f"port {port} is in use; {remedy}") from error
-            if error.errno == errno.EADDRNOTAVAIL:
-                return False
-            raise ClusterError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        return _bind_to(probe, address, host, port)
+
+
+def _bind_to(own: socket.socket, address: tuple[object, ...], host: str, port: int) -> bool:
+    try:
+        own.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            remedy = f"set MASTER_PORT (or --master_port) to a free one, such as {free_port()}"
+            raise ClusterError(f"port {port} is in use; {remedy}") from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            return False
+        raise ClusterError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     return True

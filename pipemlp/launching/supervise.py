@@ -1,11 +1,12 @@
 """Start a launcher, pass signals on to its workers, leave no process behind, and tell how the run ended."""
 
+import math
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from pipemlp.config.errors import ClusterError
 from pipemlp.launching.environment import SUPERVISOR_PID
 from pipemlp.launching.outcome import Outcome, conclude
 from pipemlp.launching.process_tree import ProcessTree
-from pipemlp.launching.status import read_status
+from pipemlp.launching.status import RunStatus, read_status
 from pipemlp.launching.watch import STOP_SIGNALS
 
 _POLL_SECONDS = 0.25
@@ -36,10 +37,11 @@ def run_launcher(
 
     The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP goes to the workers, who then have `saving_seconds` to end (as long as
     `grace_seconds` where left out); a second SIGINT kills at once. Workers that outlive their launcher have
-    `grace_seconds`, or what is left of `saving_seconds`. `environment` is the launcher's whole environment; `output`,
-    a file descriptor, takes what it and the workers print (this process's own where left out); `caught` is given by who
-    catches signals already (`caught_signals`). When this returns, no
-    process of the launcher lives, and a run that did not report its end is recorded as failed.
+    `grace_seconds`, or what is left of `saving_seconds`. So have those that outlive the first failure told in
+    `status.json`: launch.py would wait half a minute for one that is stopped. `environment` is the launcher's whole
+    environment; `output`, a file descriptor, takes what it and the workers print (this process's own where left out);
+    `caught` is given by who catches signals already (`caught_signals`). When this returns, no process of the launcher
+    lives, and a run that did not report its end is recorded as failed.
 
         supervisor (this process)
           runner        ends early when launch.py is killed, with exit code 0; dies alone by a signal
@@ -53,11 +55,21 @@ def run_launcher(
         process = _start(command, environment, output)
         tree = ProcessTree(process.pid)
         try:
-            outcome = _Supervision(process, tree, received, grace_seconds, saving_seconds or grace_seconds).run()
+            patience = grace_seconds, saving_seconds or grace_seconds
+            outcome = _Supervision(process, tree, received, lambda: _has_failed(run_dir, before), *patience).run()
         finally:
             tree.kill()
             process.wait()
     return conclude(run_dir, before, outcome)
+
+
+def _has_failed(run_dir: Path, before: RunStatus | None) -> bool:
+    """Whether a process of this run has told a failure."""
+    try:
+        status = read_status(run_dir)
+    except ClusterError:  # which is said at the end
+        return False
+    return status is not None and status != before and status.state == "failed"
 
 
 @dataclass
@@ -65,10 +77,11 @@ class _Supervision:
     process: subprocess.Popen[bytes]
     tree: ProcessTree
     caught: list[int]
+    has_failed: Callable[[], bool]
     grace_seconds: float
     saving_seconds: float
     num_handled: int = 0
-    deadline: float = field(default=float("inf"))
+    deadline: float = field(default=math.inf)
 
     def run(self) -> Outcome:
         """Wait until the launcher has ended, or has to be killed."""
@@ -109,6 +122,8 @@ class _Supervision:
                     continue
         if new:
             self.deadline = min(self.deadline, time.monotonic() + self.saving_seconds)
+        if self.deadline == math.inf and self.has_failed():
+            self.deadline = time.monotonic() + self.grace_seconds
         return time.monotonic() >= self.deadline
 
     def _wait(self) -> None:

@@ -43,10 +43,12 @@ def _measure(inputs: PlanningInputs, environment: WorkerEnvironment, life: Life,
     from pipemlp.engine.processes import join_processes, leave_processes
     from pipemlp.profiling.together import Together
     from pipemlp.training.building import weighted_loss
+    from pipemlp.training.meeting import loopback_store
     from pipemlp.training.profile_measuring import Subject, measure_profile
 
     device = torch.device("cuda", environment.local_rank) if device_type == "cuda" else torch.device("cpu")
-    join_processes(device_type, environment.local_rank, config.fault.timeout_seconds)
+    store = loopback_store(environment, config.fault.timeout_seconds)
+    join_processes(device_type, environment.local_rank, config.fault.timeout_seconds, store)
     torch.set_num_threads(num_threads(config, environment))
     display = ProfileDisplay(life.terminal.file) if environment.rank == 0 else None
     profile = measure_profile(

@@ -105,14 +105,8 @@ class Trainer:
         self._checkpointer = checkpointer
         self._asked = asked
         self._doing = doing or Doing()
-        self._refusals = Refusals(
-            pipeline,
-            loader,
-            self._budget,
-            skips=self._config.fault.nonfinite == "skip",
-            remedy=self._remedy(),
-            note=watcher.note,
-        )
+        skips = self._config.fault.nonfinite == "skip"
+        self._refusals = Refusals(pipeline, loader, self._budget, skips=skips, remedy=self._remedy(), note=watcher.note)
         self._is_stopped = False
         self._start = begin.position.step
         self._evaluations: dict[str, dict[str, float]] = {

@@ -33,6 +33,7 @@ from pipemlp.training.doing import Doing
 from pipemlp.training.exchange_report import exchange_report
 from pipemlp.training.heartbeats import Heartbeats
 from pipemlp.training.life import Life
+from pipemlp.training.meeting import loopback_store
 from pipemlp.training.model_index import save_index_of
 from pipemlp.training.prediction_check import PredictionCheck
 from pipemlp.training.preparation import Preparation
@@ -58,7 +59,8 @@ def run_worker(
         life: told the run directory as soon as this rank knows it, and how to stop.
     """
     device = _device(device_name, environment.local_rank)
-    join_processes(device_name, environment.local_rank, timeout_seconds)
+    store = loopback_store(environment, timeout_seconds)
+    join_processes(device_name, environment.local_rank, timeout_seconds, store)
     doing = Doing()
     beats = _begin_to_beat(environment, doing, timeout_seconds, life)
     begun = _share(begun, device)

@@ -65,6 +65,20 @@ def test_what_is_wrong_is_said(text, message):
     assert str(error.value).startswith("step-120/MANIFEST.json: ") and message in str(error.value)
 
 
+def test_a_bit_that_has_changed_is_noticed():
+    """Any of them: in a number, a name, a text, the digest."""
+    data = MANIFEST.to_text().encode()
+    for place in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        try:
+            text = flipped.decode()
+        except UnicodeDecodeError:
+            continue  # which the reader of the file refuses
+        with pytest.raises(ModelFileError, match="^here: "):
+            parse_manifest(text, "here")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),

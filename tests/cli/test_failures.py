@@ -5,6 +5,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from commands import PIPEMLP, SCRIPTS, Started
 
@@ -100,9 +101,13 @@ def status_of(folder: Path) -> dict:
     return json.loads((folder / "run" / "status.json").read_text())
 
 
-RARE = ("the runner is killed", "pipemlp train is killed")
-"""Each costs a whole start of two processes; `launch.py is killed` and the imitations in tests/launching stand for
-them in the short run."""
+def listeners(run: Started) -> list:
+    found = [each for process in run.living() for each in process.net_connections("tcp")]
+    return [each for each in found if each.status == psutil.CONN_LISTEN]
+
+
+RARE = ("launch.py is killed", "the runner is killed", "pipemlp train is killed", "the runner is asked to end")
+"""Each costs a whole start of two processes; the imitations in tests/launching stand for them in the short run."""
 
 
 @pytest.mark.parametrize(
@@ -112,6 +117,7 @@ def test_the_job_ends_when(ahead, name):
     death, run = DEATHS[name], ahead.take(name)
     try:
         run.wait_for_training(run.folder / "run")
+        assert {each.laddr.ip for each in listeners(run)} == {"127.0.0.1"}, "nobody outside reaches a local run"
         run.find(death.victim).send_signal(death.signum)
         assert run.wait() == death.exit_code, run.printed
         run.wait_for_end()

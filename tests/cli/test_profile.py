@@ -68,6 +68,7 @@ def test_what_a_profile_holds(profiled):
     }  # fmt: skip
 
 
+@pytest.mark.full  # the commands of the README, which run in the short run too
 def test_plan_and_train_by_it(folder):
     planned = succeed([*PIPEMLP, "plan", PYRAMID, "--ranks", "2", "--json"], folder)
     answer = json.loads(planned.out)

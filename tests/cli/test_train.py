@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ROOT, SCRIPTS, Started, metrics_of, model_files
+from commands import ROOT, SCRIPTS, metrics_of, model_files, succeed
 
 from pipemlp.config import load_config
 from pipemlp.launching.ports import free_port
@@ -55,51 +55,26 @@ def test_the_terminal_is_for_the_user(digits_run):
     assert "topology" in (digits_run.dir / "logs" / "rank-0.log").read_text()
 
 
-@pytest.fixture(scope="module")
-def relaunched(digits_run, tmp_path_factory) -> dict[str, Started]:
-    """By hand: the resolved config of the first run with torchrun, the shipped one with deepspeed; side by side."""
-    port = str(free_port())
-    resolved = str(digits_run.dir / "config.resolved.yaml")
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        str(free_port()),
-    ]
-    commands = {
+@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.full)])
+def test_another_launcher_gives_the_same_bits(digits_run, launcher, tmp_path):
+    """By hand: the resolved config of the first run with torchrun, the shipped one with deepspeed."""
+    port, resolved = str(free_port()), str(digits_run.dir / "config.resolved.yaml")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    deepspeed = [str(SCRIPTS / "deepspeed"), "--num_gpus", "2", "--master_port", port, "--module", "pipemlp"]
+    command = {
         "torchrun": [*torchrun, "-m", "pipemlp", "train", resolved],
-        "deepspeed": [str(SCRIPTS / "deepspeed"), "--num_gpus", "2", "--master_port", port, "--module", "pipemlp"]
-        + ["train", DIGITS, SHORT],
-    }
-    started = {
-        name: Started([*command, "run.dir=run"], tmp_path_factory.mktemp(name)) for name, command in commands.items()
-    }
-    try:
-        for run in started.values():
-            assert run.wait() == 0, run.printed
-    finally:
-        for run in started.values():
-            run.end()
-    return started
-
-
-@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
-def test_another_launcher_gives_the_same_bits(digits_run, relaunched, launcher):
-    run_dir = relaunched[launcher].folder / "run"
+        "deepspeed": [*deepspeed, "train", DIGITS, SHORT],
+    }[launcher]
+    succeed([*command, "run.dir=run"], tmp_path)
+    run_dir = tmp_path / "run"
     assert metrics_of(run_dir) == metrics_of(digits_run.dir)
     assert model_files(run_dir) == model_files(digits_run.dir)
     assert json.loads((run_dir / "status.json").read_text())["state"] == "finished"
-
-
-def test_the_resolved_config_is_complete(digits_run, relaunched):
-    first, again = (
-        load_config(run_dir / "config.resolved.yaml")
-        for run_dir in (digits_run.dir, relaunched["torchrun"].folder / "run")
-    )
+    first, again = (load_config(each / "config.resolved.yaml") for each in (digits_run.dir, run_dir))
     assert again == first
+
+
+def test_the_resolved_config_is_complete(digits_run):
     assert "auto" not in (digits_run.dir / "config.resolved.yaml").read_text().replace("dir: auto", "")
 
 

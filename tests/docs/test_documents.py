@@ -106,11 +106,14 @@ def check_launcher(words: list[str], monkeypatch, capsys) -> None:
         assert words[0] == "bash", words
 
 
+def pages_that_run() -> list:
+    """In the short run the first part of the README and one page: every `pipemlp train` costs some ten seconds."""
+    first, *others = (("README.md", heading) for heading in headings_with_code("README.md"))
+    return [first, ("docs/your-own-data.md", ""), *(pytest.param(*each, marks=pytest.mark.full) for each in others)]
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("page", "heading"),
-    [*(("README.md", each) for each in headings_with_code("README.md")), ("docs/your-own-data.md", "")],
-)
+@pytest.mark.parametrize(("page", "heading"), pages_that_run())
 def test_everything_on_the_page_runs(page, heading, folder, monkeypatch, capsys):
     digits = folder / "configs" / "digits.yaml"
     digits.write_text(shorten(digits.read_text()))

@@ -79,3 +79,20 @@ def test_launcher_environment():
     assert launcher_environment("cpu", environ) == {"HOME": "/home/a", "DS_ACCELERATOR": "cpu"}
     assert launcher_environment("cuda", environ) == {"HOME": "/home/a"}
     assert environ["RANK"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"MASTER_ADDR": "127.0.0.1", "LOCAL_WORLD_SIZE": "8"}, True),
+        ({"MASTER_ADDR": "localhost", "LOCAL_WORLD_SIZE": "8"}, True),
+        ({"LOCAL_WORLD_SIZE": "8"}, False),
+        ({"MASTER_ADDR": "127.0.0.1"}, False),
+    ],
+)
+def test_who_meets_on_the_loopback_interface(changes, expected, monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    environment = WorkerEnvironment.from_environ(TORCHRUN | changes)
+    assert environment.is_on_loopback is expected
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")  # its agent serves the store
+    assert not environment.is_on_loopback

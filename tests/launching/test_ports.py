@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from pipemlp.config.errors import ClusterError
-from pipemlp.launching.ports import check_port, free_port
+from pipemlp.launching.ports import check_port, free_port, listen_on_loopback
 
 
 def test_free_port():
@@ -25,6 +25,14 @@ def test_port_in_use(listener):
     match = re.fullmatch(pattern, str(error.value))
     assert match
     check_port("localhost", int(match[1]))
+
+
+def test_a_loopback_listener_is_reached_from_this_machine_only():
+    port = free_port()
+    with listen_on_loopback(port) as listener:
+        assert listener.getsockname() == ("127.0.0.1", port)
+        with pytest.raises(ClusterError, match=f"port {port} is in use; set MASTER_PORT"):
+            listen_on_loopback(port)
 
 
 def test_a_host_of_another_machine_is_not_ours_to_check():

@@ -42,6 +42,12 @@ def test_worker_killed(tree):
     assert errors == status.message + "\n"
 
 
+def test_who_does_not_end_after_a_failure_is_killed(tree):
+    """One that is stopped hears no SIGTERM, and launch.py waits for it."""
+    code, status, _ = ended(tree, tree.supervise("stubborn", "fail", grace_seconds=0.5))
+    assert (code, status.state, status.message) == (6, "failed", "rank 1: loss is NaN at step 7")
+
+
 def test_the_cause_is_added_to_what_a_peer_saw(tree):
     supervisor = tree.supervise("peer", "hang")
     tree.kill("worker-1")
@@ -197,6 +203,8 @@ def test_workers_that_save_have_their_time_without_a_launcher_too(caught, expect
         def workers(self):
             return ["a worker"] if time.monotonic() < ends_at else []
 
-    supervision = _Supervision(None, Tree(), caught, grace_seconds=0.1, saving_seconds=30.0, num_handled=len(caught))
+    supervision = _Supervision(
+        None, Tree(), caught, lambda: False, grace_seconds=0.1, saving_seconds=30.0, num_handled=len(caught)
+    )
     supervision._wait_for_survivors()
     assert supervision.tree.workers() == expected
