@@ -7,6 +7,7 @@ round 2   without with
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from pipemlp.training.worker import build_pipeline
 
 CPU = torch.device("cpu")
 NUM_READS = 3
+WARM_UP_STEPS = 5
 
 
 class StepClock(Doing):
@@ -59,13 +61,13 @@ def measure_cost(folder: Path, num_rounds: int) -> Cost:
     loader = BatchLoader(preparation.data, preparation.plan, pipeline.place, seed=seed, device=CPU)
     checkpointer = Checkpointer(run_dir, preparation, pipeline)
 
-    def train(saver: Checkpointer | None) -> tuple[float, list[float]]:
+    def train(saver: Checkpointer | None, steps: int | None = None) -> tuple[float, list[float]]:
         if saver is not None:
             saver.last_saved = 0  # a training of its own, though the files are there from the one before
         clock, recorder = StepClock(), TimelineRecorder(run_dir, pipeline, 0)
-        trainer = Trainer(
-            preparation, pipeline, loader, CPU, SilentWatcher(), recorder, checkpointer=saver, doing=clock
-        )
+        budget = preparation.budget
+        own = replace(preparation, budget=replace(budget, num_steps=steps or budget.num_steps))
+        trainer = Trainer(own, pipeline, loader, CPU, SilentWatcher(), recorder, checkpointer=saver, doing=clock)
         dist.barrier()
         began = time.perf_counter()
         trainer.run()
@@ -76,7 +78,7 @@ def measure_cost(folder: Path, num_rounds: int) -> Cost:
 
     runs: dict[str, list[float]] = {WITH: [], WITHOUT: []}
     steps: dict[str, list[float]] = {WITH: [], WITHOUT: []}
-    train(None)
+    train(None, WARM_UP_STEPS)
     for index in range(num_rounds):
         for name in (WITH, WITHOUT) if index % 2 == 0 else (WITHOUT, WITH):
             seconds, own = train(checkpointer if name == WITH else None)

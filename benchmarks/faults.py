@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cell", default="", help="only cells, or cases of the disk, whose name contains this")
     parser.add_argument("--kills", type=int, default=100, help="of the soak (100)")
     parser.add_argument("--inputs", type=int, default=50_000, help="of the fuzz (50,000)")
-    parser.add_argument("--rounds", type=int, default=5, help="of the cost, with and without saving (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="of the cost, with and without saving (3)")
     parser.add_argument("--seed", type=int, default=0, help="of what is made up, and of when and who is killed")
     parser.add_argument("--quick", action="store_true", help="little of everything: does it run")
     options = parser.parse_args()
