@@ -1,5 +1,6 @@
 """End a process of a run that failed: the cause is said once, recorded once, and nobody waits for ever."""
 
+import errno
 import os
 import sys
 import time
@@ -40,6 +41,9 @@ def describe(error: BaseException) -> tuple[str, int, bool]:
             6,
             True,
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"the disk is full: {where}{error.strerror}; make room, then go on with pipemlp resume", 6, True
     if type(error).__name__ == "PeerLostError":
         return f"{text}; see its log in logs/", 6, False
     if isinstance(error, RuntimeError) and any(sign in text for sign in PEER_LEFT):

@@ -1,0 +1,36 @@
+"""What an exception that ends a rank is called, and with which exit code."""
+
+import errno
+import os
+
+import pytest
+
+from pipemlp.config.errors import DataError
+from pipemlp.training.failure import describe
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DataError("t.csv: line 3"), ("t.csv: line 3", DataError.exit_code, True)),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            ("the disk is full: No space left on device; make room, then go on with pipemlp resume", 6, True),
+        ),
+        (
+            OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "a/metrics.jsonl"),
+            (
+                "the disk is full: a/metrics.jsonl: Disk quota exceeded; make room, then go on with pipemlp resume",
+                6,
+                True,
+            ),
+        ),
+        (
+            RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1"),
+            ("another rank left or stopped answering; see its log in logs/", 6, False),
+        ),
+        (FileNotFoundError(2, "No such file", "x"), ("FileNotFoundError: [Errno 2] No such file: 'x'", 1, True)),
+    ],
+)
+def test_what_a_failure_is_called(error, expected):
+    assert describe(error) == expected
