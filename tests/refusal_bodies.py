@@ -42,6 +42,28 @@ def with_a_lost_step(case: Case, precision: str, where: str, layer: int, micro_b
     return told, _named(pipeline)
 
 
+def with_an_infinite_loss(case: Case) -> tuple:
+    """Body: in one step the loss is infinite, and its gradient is not."""
+    pipeline, now = build(case), {"step": 0}
+    usual = case.loss_function()
+
+    def infinite(outputs, labels):
+        return usual(outputs, labels) + (float("inf") if now["step"] == LOST_STEP else 0.0)
+
+    for stage in pipeline._executor.stages.values():
+        stage.loss = None if stage.loss is None else infinite
+    for step in range(3):
+        now["step"] = step
+        own = micro_batches(case, pipeline.plan, step)
+        pipeline.train_batch(iter(own), step=step, learning_rate=case.optimizer_config().lr)
+        refused = pipeline.refused_step(settle=False)
+        if refused is not None:
+            now["step"] = refused
+            found = pipeline.trace_batch(iter(micro_batches(case, pipeline.plan, refused)), step=refused)
+            return refused, str(found), pipeline.update.votes.left_out_by_all
+    return None, "", False
+
+
 def of_steps(case: Case, precision: str, steps: tuple[int, ...]) -> dict:
     """Body: the parameters after these steps alone."""
     pipeline = build(case, precision)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 @dataclass(frozen=True, order=True)
@@ -54,8 +55,8 @@ class Tracing:
         self._owners = {parameter: index for index, layer in layers.items() for parameter in layer.parameters()}
         self.findings: set[Finding] = set()
 
-    def _look(self, value: Tensor, order: int, depth: int) -> None:
-        if not value.isfinite().all():
+    def _look(self, value: Tensor | None, order: int, depth: int) -> None:
+        if value is not None and not value.isfinite().all():
             self.note(self._micro_batch(), order, depth)
 
     def note(self, micro_batch: int, order: int, depth: int) -> None:
@@ -65,9 +66,11 @@ class Tracing:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """While it lasts, every output of a layer and its gradient are looked at."""
-        handles = [
-            layer.register_forward_hook(partial(self._watch_output, index)) for index, layer in self._layers.items()
-        ]
+        handles: list[RemovableHandle] = []
+        for index, layer in self._layers.items():
+            handles.append(layer.register_forward_hook(partial(self._watch_output, index)))
+            # of products None comes here, and the gradient by `add_product` and the like
+            handles += [each.register_hook(partial(self._look, order=3, depth=-index)) for each in layer.parameters()]
         try:
             yield
         finally:

@@ -41,7 +41,8 @@ def listen_on_loopback(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        _bind_to(listener, ("127.0.0.1", port), "127.0.0.1", port)
+        if not _bind_to(listener, ("127.0.0.1", port), "127.0.0.1", port):
+            raise ClusterError("this machine has no loopback address 127.0.0.1; set MASTER_ADDR to one that it has")
     except ClusterError:
         listener.close()
         raise

@@ -35,10 +35,11 @@ class Refusals:
     ) -> None:
         self._pipeline, self._loader, self._budget = pipeline, loader, budget
         self._skips, self._remedy, self._note = skips, remedy, note
-        self._last, self._num_in_a_row = -1, 0
+        self._last: tuple[int, int | None] | None = None
+        self._num_in_a_row = 0
 
-    def look(self, *, settle: bool, slice_index: int | None = None) -> None:
-        """After a step: was one refused?
+    def look(self, *, settle: bool, slice_index: int | None = None) -> bool:
+        """After a step: whether one was refused, and traced just now.
 
         Args:
             settle: wait until that is known of the last step too.
@@ -48,10 +49,13 @@ class Refusals:
             RunFailedError: naming step, layer and micro-batch, on all ranks that step together.
         """
         step = self._pipeline.refused_step(settle=settle)
-        if step is None or step == self._last:
-            return
-        self._num_in_a_row = self._num_in_a_row + 1 if step == self._last + 1 else 1
-        self._last = step
+        if step is None:
+            self._num_in_a_row = 0
+            return False
+        if (step, slice_index) == self._last:
+            return False
+        self._num_in_a_row += 1
+        self._last = step, slice_index
         what = f"step {step + 1}: {self._where(step, slice_index)}"
         if not self._skips:
             raise RunFailedError(
@@ -61,9 +65,14 @@ class Refusals:
         if self._num_in_a_row == MOST_IN_A_ROW:
             raise RunFailedError(f"{what}; {MOST_IN_A_ROW} steps in a row were left out; {self._remedy}")
         self._note(f"left out {what}")
+        return True
 
     def _where(self, step: int, slice_index: int | None) -> str:
         own = self._pipeline.place.replica if slice_index is None else slice_index
         batch = self._loader.slice_of_batch(*divmod(step, self._budget.steps_per_epoch), own)
         found = self._pipeline.trace_batch(batch, step=step, slice_index=slice_index)
-        return "the sum of the gradients is not finite, though each is" if found is None else str(found)
+        if found is None:
+            return "the loss or a gradient is not finite, but was when the step was done again"
+        if not self._pipeline.update.votes.left_out_by_all:
+            return f"{found}, as far as can be seen after other ranks took the step"
+        return str(found)

@@ -296,7 +296,8 @@ class Trainer:
         self._pipeline.train_batch(micro_batches, step=step, learning_rate=rate)
         self._timeline.after(done)
         self._num_samples += self._rows_of(step)
-        self._refusals.look(settle=record)
+        if self._refusals.look(settle=record) and self._check is not None:
+            self._check.paused()
         if record:
             value = float(self._pipeline.batch_loss())
         self._training_seconds += time.perf_counter() - started

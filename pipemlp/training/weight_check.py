@@ -1,4 +1,7 @@
-"""Whether weights may be kept: numbers all, and bit for bit the same on every replica that should have the same."""
+"""Whether weights may be kept: numbers all, and bit for bit the same on every replica that should have the same.
+
+Replicas on processors of different kinds may differ in the last bit without any fault: they are not compared.
+"""
 
 import torch
 import torch.distributed as dist
@@ -23,15 +26,17 @@ def check_weights(pipeline: Pipeline, after: str, remedy: str) -> None:
     """
     place = pipeline.place
     tensors = [tensor for layer in pipeline.layer_tensors().values() for tensor in layer.values()]
-    own = all(bool(tensor.isfinite().all()) for tensor in tensors), sum(map(_print_of, tensors))
+    states = [state for share in pipeline.shares()[0] for state in (share.values, *share.state.values())]
+    is_finite = all(bool(tensor.isfinite().all()) for tensor in [*tensors, *states])
+    own = is_finite, sum(map(_print_of, tensors)), _kind_of(tensors[0].device)
     everyone = [own] * dist.get_world_size()
     dist.all_gather_object(everyone, own)
-    if not all(is_finite for is_finite, _ in everyone):
-        raise RunFailedError(f"the weights are not finite after {after}; {remedy}")
-    if pipeline.replicas_apart:
+    if not all(is_finite for is_finite, _, _ in everyone):
+        raise RunFailedError(f"the weights, or what the optimizer keeps, are not finite after {after}; {remedy}")
+    if pipeline.replicas_apart or len({kind for _, _, kind in everyone}) > 1:
         return
     for stage in range(place.num_stages):
-        prints = [seen for _, seen in everyone[stage * place.num_replicas : (stage + 1) * place.num_replicas]]
+        prints = [seen for _, seen, _ in everyone[stage * place.num_replicas : (stage + 1) * place.num_replicas]]
         strangers = [replica for replica, seen in enumerate(prints) if seen != prints[0]]
         if strangers:
             raise RunFailedError(
@@ -39,6 +44,11 @@ def check_weights(pipeline: Pipeline, after: str, remedy: str) -> None:
                 f"{after}, though they have to be the same: memory, a device or a network has changed them unseen; "
                 "go on from the last checkpoint with pipemlp resume, on other hardware if it comes again"
             )
+
+
+def _kind_of(device: torch.device) -> str:
+    """Of the processor that computes; for CPUs the instructions that PyTorch's kernels use."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
 
 
 def _print_of(values: Tensor) -> int:

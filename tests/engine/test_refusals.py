@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from equality import Case
-from refusal_bodies import LOST_STEP, changed_on_one_replica, of_steps, with_a_lost_step
+from refusal_bodies import LOST_STEP, changed_on_one_replica, of_steps, with_a_lost_step, with_an_infinite_loss
 
 from pipemlp.config.gradients import GradientsConfig
 
@@ -65,9 +65,19 @@ def test_a_run_that_stops_knows_where(name, where, run_on_ranks):
     expected = run_on_ranks(num_ranks, of_steps, case, precision, (0,))
     place = PLACES[where].format(last=case.stages - 1)
     for rank, (steps, parameters) in enumerate(told):
-        assert steps[-1] == (LOST_STEP, place) and len(steps) == (2 if num_ranks == 1 or name == "served" else 3)
+        assert steps[-1] == (LOST_STEP, place) and len(steps) == (3 if name == "two stages" else 2)
         if where == "output":  # a stage behind the one where a backward was lost has taken its step
             assert same(parameters, expected[rank])
+
+
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"zero_stage": 1}], ids=str)
+def test_what_only_the_last_stage_sees_stops_all(settings, run_on_ranks):
+    """An infinite loss of finite gradients; clipping and ZeRO 1 would wait for a rank that stays away."""
+    told = run_on_ranks(2, with_an_infinite_loss, Case(stages=2, micro_batches=2, **settings))
+    assert told[0] == told[1]
+    step, found, by_all = told[0]
+    assert (step, found) == (LOST_STEP, "the loss is not finite (micro-batch 0, replica 0, stage 1)")
+    assert by_all == bool(settings), "without them the first stage has taken the step"
 
 
 def test_replicas_that_have_come_apart_are_named(run_on_ranks):

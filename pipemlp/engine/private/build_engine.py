@@ -30,6 +30,8 @@ def build_engine(module: StageModule, optimizer: torch.optim.Optimizer, config: 
     )
 
 
-def take_step(engine: PipelineEngine) -> None:
-    """Clip, let the optimizer take its step, and clear the gradients."""
+def take_step(engine: PipelineEngine) -> bool:
+    """Clip, let the optimizer take its step, and clear the gradients; False, on all ranks, if DeepSpeed has left it
+    out because the norm over all of them is not finite."""
     engine._exec_optimizer_step()
+    return not getattr(engine.optimizer, "overflow", False)

@@ -116,7 +116,7 @@ class AsynchronousUpdate(ServingUpdate):
             if is_finite:
                 pulled = self._worker.push(self._payloads(), learning_rate / self._num_replicas)
             else:
-                self.votes.refuse()
+                self.votes.refuse(by_all=False)  # and this replica goes on with what the others have learnt
                 pulled = self._worker.skip(self._message_bytes)
         for server, message in enumerate(pulled):
             self._put(server, message)

@@ -81,7 +81,8 @@ class LocalUpdate(Update):
         if self.votes.passes(self._flat):
             set_learning_rate(self._engine, learning_rate)
             hand_over(self._engine, values)
-            take_step(self._engine)
+            if not take_step(self._engine):
+                self.votes.refuse()
         self._since += 1
         if self._since == self._options.local_steps:
             self._average()

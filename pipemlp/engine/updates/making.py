@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.pipe.engine import PipelineEngine
 from torch import Tensor, nn
 
@@ -52,7 +53,9 @@ def make_update(
     """
     is_apart = steps_apart(config, plan)
     together = engine.grid.get_pipe_parallel_group() if is_apart and plan.num_stages > 1 else None
-    votes = Votes(together, plan.num_stages if is_apart else plan.num_ranks, at_once=skips)
+    # where DeepSpeed's step wants a norm over all ranks, they meet anyway, and none may stay away
+    meets = clip_norm is not None or plan.zero_stage > 0 or isinstance(engine.optimizer, BF16_Optimizer)
+    votes = Votes(together, plan.num_stages if is_apart else plan.num_ranks, at_once=skips or meets)
     if plan.num_replicas == 1:
         return SynchronousUpdate(engine, config, None, flat, votes)
     if config.is_asynchronous:

@@ -64,7 +64,8 @@ class SynchronousUpdate(Update):
         if self.votes.passes(self._flat):
             set_learning_rate(self._engine, learning_rate)
             hand_over(self._engine, values)
-            take_step(self._engine)
+            if not take_step(self._engine):
+                self.votes.refuse()
 
 
 def is_plain(config: GradientsConfig) -> bool:
