@@ -1,5 +1,7 @@
 """What a rank's executor does beyond equal training: evaluate, give a loss per micro-batch, lose a peer."""
 
+import gc
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -93,3 +95,14 @@ class _StoppedError(Exception):
 
 def _stop() -> None:
     raise _StoppedError("stopped")
+
+
+def loaded_by_destruction(zero_stage: int, precision: str) -> list[str]:
+    """Body: the modules that an engine's destructor loads."""
+    case = Case(zero_stage=zero_stage)
+    pipeline = build(case, precision)
+    pipeline.train_batch(iter(micro_batches(case, pipeline.plan, 0)), step=0, learning_rate=0.01)
+    before = set(sys.modules)
+    del pipeline
+    gc.collect()
+    return sorted(set(sys.modules) - before)

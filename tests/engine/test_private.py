@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import deepspeed
+import pytest
 import torch
 from deepspeed.pipe import PipelineModule
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
@@ -12,6 +13,8 @@ from deepspeed.runtime.config import DeepSpeedConfig
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.pipe.engine import PipelineEngine
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
+from executor_bodies import loaded_by_destruction
+from ranks import RankPool
 from torch.autograd.graph import get_gradient_edge
 from torch.distributed import distributed_c10d
 
@@ -74,6 +77,16 @@ def test_building_an_engine_loads_no_compiler():
         "import deepspeed.runtime.zero.utils; sys.exit('torch._inductor.compile_fx' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize(("zero_stage", "precision"), [(0, "fp32"), (1, "fp32"), (1, "bf16")])
+def test_the_destructor_of_an_engine_imports_nothing(zero_stage, precision):
+    """In the middle of another import that would break it."""
+    pool = RankPool(1)  # a process that has never destroyed one
+    try:
+        assert pool.run(loaded_by_destruction, zero_stage, precision) == [[]]
+    finally:
+        pool.close()
 
 
 def test_a_backward_is_that_of_torch():

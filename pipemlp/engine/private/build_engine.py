@@ -8,6 +8,7 @@ import deepspeed
 # the import system breaks the first (CPython gh-106176, seen with Python 3.11): imported before, they take no lock.
 import deepspeed.module_inject.auto_ep_comm
 import deepspeed.runtime.python_gc
+import deepspeed.utils.pin_memory
 import torch
 from deepspeed.runtime.config import DeepSpeedConfig
 from deepspeed.runtime.pipe.engine import PipelineEngine
