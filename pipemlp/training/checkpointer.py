@@ -27,6 +27,7 @@ from pipemlp.training.position import Position
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.run_directory import CONFIG_FILE, PLAN_FILE
 from pipemlp.training.versions import package_version
+from pipemlp.training.weight_check import check_weights
 
 Value = TypeVar("Value")
 LayerTensors = dict[int, dict[str, Tensor]]
@@ -77,14 +78,18 @@ class Checkpointer:
         self._left: str | None = None
 
     def save(self, position: Position, best: LayerTensors | None) -> str | None:
-        """Begin to save; returns what was wrong with the save before, if anything was.
+        """Begin to save weights that may be kept; returns what was wrong with the save before, if anything was.
 
         Args:
             position: of the training.
             best: weights that are the best so far, which nobody changes any more.
+
+        Raises:
+            RunFailedError: on all ranks, if the weights are not finite, or replicas have come apart.
         """
         started = time.perf_counter()
         problem = self.finish()
+        check_weights(self._pipeline, f"step {position.step}", self._preparation.config)
         place = self._pipeline.place
         copies = self._snapshot.take(tensors_by_file(self._pipeline))
         if best is not None and place.replica == 0:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from pipemlp.config.errors import RunFailedError
+from pipemlp.config.root import RunConfig
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.planning.budget import Budget
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.weight_check import remedy
 
 MOST_IN_A_ROW = 20
 """Steps left out one after the other: then nothing is learnt any more, and the run fails whatever it was told."""
@@ -18,8 +20,7 @@ class Refusals:
         pipeline: whose steps are looked at.
         loader: reads a batch again.
         budget: of the run.
-        skips: whether the run goes on (`fault.nonfinite: skip`).
-        remedy: what the user can do.
+        config: of the run; `fault.nonfinite` says whether it goes on.
         note: tells the user what was left out.
     """
 
@@ -28,13 +29,11 @@ class Refusals:
         pipeline: Pipeline,
         loader: BatchLoader,
         budget: Budget,
-        *,
-        skips: bool,
-        remedy: str,
+        config: RunConfig,
         note: Callable[[str], None],
     ) -> None:
         self._pipeline, self._loader, self._budget = pipeline, loader, budget
-        self._skips, self._remedy, self._note = skips, remedy, note
+        self._skips, self._remedy, self._note = config.fault.nonfinite == "skip", remedy(config), note
         self._last: tuple[int, int | None] | None = None
         self._num_in_a_row = 0
 

@@ -25,7 +25,7 @@ from pipemlp.training.preparation import Preparation
 from pipemlp.training.refusals import Refusals
 from pipemlp.training.stopping import Stopping
 from pipemlp.training.timeline import TimelineRecorder
-from pipemlp.training.weight_check import check_weights
+from pipemlp.training.weight_check import check_weights, remedy
 
 
 class Watcher(Protocol):
@@ -105,8 +105,7 @@ class Trainer:
         self._checkpointer = checkpointer
         self._asked = asked
         self._doing = doing or Doing()
-        skips = self._config.fault.nonfinite == "skip"
-        self._refusals = Refusals(pipeline, loader, self._budget, skips=skips, remedy=self._remedy(), note=watcher.note)
+        self._refusals = Refusals(pipeline, loader, self._budget, self._config, watcher.note)
         self._is_stopped = False
         self._start = begin.position.step
         self._evaluations: dict[str, dict[str, float]] = {
@@ -157,7 +156,7 @@ class Trainer:
             if problem is not None:
                 raise RunFailedError(f"told to stop, but what was done until step {done} is not saved: {problem}")
             return Outcome(done, self._best_step, self._evaluations, speed, self._asked.signum)
-        self._check_weights(done)
+        check_weights(self._pipeline, f"step {done}", self._config)
         if self._best_tensors is not None:
             self._pipeline.set_layer_tensors(self._best_tensors)
         else:
@@ -237,7 +236,6 @@ class Trainer:
         """Save; the evaluation of the step, if there is one, comes before, so that a resumed run has it."""
         if self._checkpointer is None:
             return
-        self._check_weights(done)
         best, stopping = (
             Followed() if own is None else Followed(metric, own.best, own.num_since)
             for own, metric in ((self._best, self._config.checkpoint.best), (self._stopping, self._stopping_metric))
@@ -306,12 +304,6 @@ class Trainer:
         if self._check is not None:
             self._check.after(done)
 
-    def _check_weights(self, done: int) -> None:
-        check_weights(self._pipeline, f"step {done}", self._remedy())
-
-    def _remedy(self) -> str:
-        return f"lower optimizer.lr ({self._config.optimizer.lr:g}), or set training.clip_norm, such as 1.0"
-
     def _rows_of(self, step: int) -> int:
         start = step % self._budget.steps_per_epoch * self._loader.batch_size
         return min(self._loader.batch_size, self._loader.num_rows("train") - start)
@@ -342,7 +334,7 @@ class Trainer:
         names = self._config.evaluation.metrics
         values = evaluate_split(self._pipeline, self._loader, self._data, split, names, self._device)
         if not math.isfinite(values["loss"]):
-            raise RunFailedError(f"the {split} loss is {values['loss']} after step {done}; {self._remedy()}")
+            raise RunFailedError(f"the {split} loss is {values['loss']} after step {done}; {remedy(self._config)}")
         self._evaluations[split] = values
         self._watcher.evaluation(split, done, values)
         return values

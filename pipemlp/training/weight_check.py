@@ -8,18 +8,24 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipemlp.config.errors import RunFailedError
+from pipemlp.config.root import RunConfig
 from pipemlp.engine.pipeline import Pipeline
 
 _WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def check_weights(pipeline: Pipeline, after: str, remedy: str) -> None:
+def remedy(config: RunConfig) -> str:
+    """What the user can do about numbers that are none."""
+    return f"lower optimizer.lr ({config.optimizer.lr:g}), or set training.clip_norm, such as 1.0"
+
+
+def check_weights(pipeline: Pipeline, after: str, config: RunConfig) -> None:
     """Every rank asks.
 
     Args:
         pipeline: whose weights are looked at.
         after: of what they are, such as `step 12`.
-        remedy: what the user can do about numbers that are none.
+        config: of the run.
 
     Raises:
         RunFailedError: on every rank, if weights are not finite, or replicas have come apart.
@@ -32,7 +38,9 @@ def check_weights(pipeline: Pipeline, after: str, remedy: str) -> None:
     everyone = [own] * dist.get_world_size()
     dist.all_gather_object(everyone, own)
     if not all(is_finite for is_finite, _, _ in everyone):
-        raise RunFailedError(f"the weights, or what the optimizer keeps, are not finite after {after}; {remedy}")
+        raise RunFailedError(
+            f"the weights, or what the optimizer keeps, are not finite after {after}; {remedy(config)}"
+        )
     if pipeline.replicas_apart or len({kind for _, _, kind in everyone}) > 1:
         return
     for stage in range(place.num_stages):

@@ -8,11 +8,18 @@ import torch
 from pipemlp.config.errors import ModelFileError, RunFailedError
 from pipemlp.config.root import RunConfig
 from pipemlp.training import checkpointer as checkpointing
+from pipemlp.training import trainer as training
 from pipemlp.training.checkpointer import Checkpointer
 from pipemlp.training.position import Followed, Position, position_from_text
 from pipemlp.training.trainer import Begin, Trainer
 
 FULL = ModelFileError("checkpoint of step 8: rank 0 could not write it: No space left on device")
+
+
+@pytest.fixture(autouse=True)
+def _weights_are_in_order(monkeypatch):
+    for module in (checkpointing, training):
+        monkeypatch.setattr(module, "check_weights", lambda *arguments: None)
 
 
 @pytest.fixture
@@ -88,7 +95,7 @@ class Notes:
 def trainer_of(config, fake=None, begin=None, asked=None) -> Trainer:
     pipeline = SimpleNamespace(is_asynchronous=False, update=SimpleNamespace(end=lambda: None))
     preparation = SimpleNamespace(config=config, data=None, budget=None)
-    trainer = Trainer(
+    return Trainer(
         preparation,
         pipeline,
         None,
@@ -99,8 +106,6 @@ def trainer_of(config, fake=None, begin=None, asked=None) -> Trainer:
         begin=begin or Begin(),
         asked=asked,
     )
-    trainer._check_weights = lambda done: None
-    return trainer
 
 
 def stopped_at(trainer, step):

@@ -1,4 +1,4 @@
-"""What several updates need: sums of buckets by our patterns, buckets of a flat vector, the learning rate."""
+"""What several updates need: sums of buckets by our patterns, buckets of a flat vector, DeepSpeed's step."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,6 +7,10 @@ from deepspeed.runtime.pipe.engine import PipelineEngine
 from torch import Tensor, nn
 
 from pipemlp.config.gradients import GradientsConfig
+from pipemlp.engine.gradient_sums import GradientSums
+from pipemlp.engine.private.build_engine import take_step
+from pipemlp.engine.private.gradient_home import hand_over
+from pipemlp.engine.votes import Votes
 from pipemlp.gradients.bucket import Bucket, bucketed
 from pipemlp.gradients.compression.compression import Compression
 from pipemlp.gradients.compression.making import make_compression
@@ -69,7 +73,21 @@ def by_bucket(parameters: Sequence[nn.Parameter], buckets: Sequence[Bucket]) -> 
     return found
 
 
-def set_learning_rate(engine: PipelineEngine, learning_rate: float) -> None:
-    """For the next step of DeepSpeed's optimizer."""
+def step_together(engine: PipelineEngine, votes: Votes, sums: GradientSums, flat: Tensor, learning_rate: float) -> None:
+    """DeepSpeed's step with the finished sums, unless they are not finite.
+
+    Args:
+        engine: clips by the norm over all stages, and updates.
+        votes: of those that step together.
+        sums: of this step.
+        flat: where they are.
+        learning_rate: of this step.
+    """
+    values = sums.finish()
+    if not votes.passes(flat):
+        return
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
+    hand_over(engine, values)
+    if not take_step(engine):
+        votes.refuse()

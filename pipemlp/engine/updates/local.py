@@ -18,10 +18,8 @@ from torch import Tensor, nn
 
 from pipemlp.config.gradients import GradientsConfig, Local
 from pipemlp.engine.gradient_sums import GradientSums
-from pipemlp.engine.private.build_engine import take_step
-from pipemlp.engine.private.gradient_home import hand_over
 from pipemlp.engine.private.master_weights import read_weights, write_weights
-from pipemlp.engine.updates.exchanging import in_buckets, pattern_exchange, set_learning_rate, state_of
+from pipemlp.engine.updates.exchanging import in_buckets, pattern_exchange, state_of, step_together
 from pipemlp.engine.updates.update import Update
 from pipemlp.engine.votes import Votes
 from pipemlp.gradients.links import Links
@@ -77,12 +75,7 @@ class LocalUpdate(Update):
 
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """This replica's own step; with all others the average, if it is time."""
-        values = sums.finish()
-        if self.votes.passes(self._flat):
-            set_learning_rate(self._engine, learning_rate)
-            hand_over(self._engine, values)
-            if not take_step(self._engine):
-                self.votes.refuse()
+        step_together(self._engine, self.votes, sums, self._flat, learning_rate)
         self._since += 1
         if self._since == self._options.local_steps:
             self._average()

@@ -8,9 +8,7 @@ from torch import Tensor
 
 from pipemlp.config.gradients import GradientsConfig
 from pipemlp.engine.gradient_sums import GradientSums
-from pipemlp.engine.private.build_engine import take_step
-from pipemlp.engine.private.gradient_home import hand_over
-from pipemlp.engine.updates.exchanging import pattern_exchange, set_learning_rate, state_of
+from pipemlp.engine.updates.exchanging import pattern_exchange, state_of, step_together
 from pipemlp.engine.updates.update import Update
 from pipemlp.engine.votes import Votes
 from pipemlp.gradients.bucket import Bucket, BucketExchange
@@ -60,12 +58,7 @@ class SynchronousUpdate(Update):
 
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """DeepSpeed clips by the norm over all stages, and updates."""
-        values = sums.finish()
-        if self.votes.passes(self._flat):
-            set_learning_rate(self._engine, learning_rate)
-            hand_over(self._engine, values)
-            if not take_step(self._engine):
-                self.votes.refuse()
+        step_together(self._engine, self.votes, sums, self._flat, learning_rate)
 
 
 def is_plain(config: GradientsConfig) -> bool:
