@@ -47,8 +47,8 @@ def compression_findings(options: argparse.Namespace, folder: Path, links: SlowL
             f"{sent[PLAIN] / sent[name]:.1f}x fewer bytes"
         )
         ratio = ratio_of(seconds[PLAIN], seconds[name])
-        goal = wanted if links.megabits == 100 else None
-        link = f"{links.megabits} Mbit/s"
+        goal = wanted if links.rate.megabits == 100 else None
+        link = f"{links.rate.megabits} Mbit/s"
         found.append(Finding("compression", what, link, num_replicas, *ratio, goal, details=details))
     return found
 

@@ -46,13 +46,13 @@ def slow_findings(options: argparse.Namespace, folder: Path, links: SlowLinks) -
     seconds = run_ranks("exchange_patterns:time_patterns", (sizes, rounds), num_replicas, folder, links)
     found = []
     for size in sizes:
-        bound = 2 * (num_replicas - 1) / num_replicas * size * 8 / (links.megabits * 1e6)
+        bound = 2 * (num_replicas - 1) / num_replicas * size * 8 / (links.rate.megabits * 1e6)
         for pattern, own in seconds[size].items():
-            wanted = WANTED_OF_BOUND if pattern == "ring" and links.megabits == 100 else None
+            wanted = WANTED_OF_BOUND if pattern == "ring" and links.rate.megabits == 100 else None
             share, low, high = ratio_of([bound] * len(own), own)
             what = f"{pattern} : bandwidth bound, {size_text(size)}"
             details = {"bytes": size, "seconds": own, "bound_seconds": bound}
-            link = f"{links.megabits} Mbit/s"
+            link = f"{links.rate.megabits} Mbit/s"
             found.append(Finding("patterns", what, link, num_replicas, share, low, high, wanted, details=details))
     return found
 

@@ -32,8 +32,8 @@ def local_findings(options: argparse.Namespace, folder: Path, links: SlowLinks) 
         f"{1e3 * median(local):.0f} : {1e3 * median(synchronous):.0f} ms a step"
     )
     details = {"local_seconds": local, "synchronous_seconds": synchronous}
-    wanted = WANTED_LOCAL if links.megabits == 100 else None
-    return [Finding("local", what, f"{links.megabits} Mbit/s", num_replicas, *ratio, wanted, details=details)]
+    wanted = WANTED_LOCAL if links.rate.megabits == 100 else None
+    return [Finding("local", what, f"{links.rate.megabits} Mbit/s", num_replicas, *ratio, wanted, details=details)]
 
 
 def time_local(num_steps: int, num_rounds: int) -> tuple[list[float], list[float]]:
@@ -105,8 +105,8 @@ def overlap_findings(options: argparse.Namespace, folder: Path, links: SlowLinks
             f"{depth} layers of 1,024: {median(row['busy'] for row in rows):.2f} s of exchange beside "
             f"{median(row['computed'] for row in rows):.2f} s of compute, share hidden"
         )
-        wanted = WANTED_HIDDEN if links.megabits == 1000 else None
-        link = f"{links.megabits} Mbit/s"
+        wanted = WANTED_HIDDEN if links.rate.megabits == 1000 else None
+        link = f"{links.rate.megabits} Mbit/s"
         spread = middle_half(hidden)
         details = {"steps": rows}
         found.append(Finding("overlap", what, link, num_replicas, median(hidden), *spread, wanted, "", details=details))

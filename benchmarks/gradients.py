@@ -11,7 +11,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import exchange_accuracy
@@ -31,17 +31,20 @@ OVER_LOOPBACK = {
     "accuracy": exchange_accuracy.accuracy_findings,
     "asynchronous": exchange_speeds.asynchronous_findings,
 }
+SLOW, FAST = slow_links.Rate(100, 4_000), slow_links.Rate(1000, 16_000)
+SLOW_FOR_LONG = slow_links.Rate(100, 64_000)
+"""For messages of 256 KiB and more that all replicas send at once."""
 OVER_SLOW_LINKS = {
-    ("patterns", 100): exchange_patterns.slow_findings,
-    ("patterns", 1000): exchange_patterns.slow_findings,
-    ("compression", 100): exchange_compression.compression_findings,
-    ("compression", 1000): exchange_compression.compression_findings,
-    ("local", 100): exchange_speeds.local_findings,
-    ("overlap", 1000): exchange_speeds.overlap_findings,
+    SLOW_FOR_LONG: {"patterns": exchange_patterns.slow_findings},
+    SLOW: {"compression": exchange_compression.compression_findings, "local": exchange_speeds.local_findings},
+    FAST: {
+        "patterns": exchange_patterns.slow_findings,
+        "compression": exchange_compression.compression_findings,
+        "overlap": exchange_speeds.overlap_findings,
+    },
 }
-"""By part and Mbit/s."""
 LOOPBACK = "loopback"
-LINKS = [(megabits, num_replicas) for megabits in slow_links.BURST_BYTES for num_replicas in (2, 4)]
+NUM_REPLICAS = (2, 4)
 MESSAGES_KIB = (16, 64, 128, 512, 1024, 2048, 4096)
 """From a PowerSGD factor's part to the largest segment of a ring."""
 
@@ -96,22 +99,21 @@ def _over_slow_links(
 ) -> Iterator[list[Finding]]:
     """By link, so that every link is made, and its rate proven, once."""
     chosen = {
-        key: measure
-        for key, measure in OVER_SLOW_LINKS.items()
-        if options.only in key[0] and options.link in ("", str(key[1]))
+        rate: {part: measure for part, measure in parts.items() if options.only in part}
+        for rate, parts in OVER_SLOW_LINKS.items()
+        if options.link in ("", str(rate.megabits))
     }
-    problem = slow_links.missing()
-    if chosen and problem is not None:
-        _say(f"left out: {', '.join(sorted({part for part, _ in chosen}))} over slow links; {problem}")
+    problem, names = slow_links.missing(), sorted({part for parts in chosen.values() for part in parts})
+    if names and problem is not None:
+        _say(f"left out: {', '.join(names)} over slow links; {problem}")
         return
-    for megabits, num_replicas in LINKS:
-        parts = {part: measure for (part, rate), measure in chosen.items() if rate == megabits}
+    for (rate, parts), num_replicas in product(chosen.items(), NUM_REPLICAS):
         if not parts or options.replicas not in (None, num_replicas):
             continue
-        with slow_links.slow_links(num_replicas, megabits) as links:
+        with slow_links.slow_links(num_replicas, rate) as links:
             rates.append(_proven(links, folder))
             for part, measure in parts.items():
-                _say(f"{part}, {num_replicas} replicas at {megabits} Mbit/s ...")
+                _say(f"{part}, {num_replicas} replicas at {rate.megabits} Mbit/s ...")
                 yield _said(measure(options, folder, links))
 
 
@@ -130,23 +132,28 @@ def _write(
 
 
 def _proven(links: slow_links.SlowLinks, folder: Path) -> dict[str, object]:
-    """What messages of every size get."""
+    """What messages of every size get, and long ones that all replicas send at once."""
     sizes = [2**10 * size for size in MESSAGES_KIB]
-    found = run_ranks("exchange_rates:measured_rates", (sizes, 9), len(links.namespaces), folder, links)
+    found, at_once = run_ranks("exchange_rates:measured_rates", (sizes, 9), len(links.namespaces), folder, links)
     row = {
-        "megabits": links.megabits,
+        "megabits": links.rate.megabits,
+        "burst_bytes": links.rate.burst_bytes,
         "replicas": len(links.namespaces),
         "measured": dict(zip(sizes, found, strict=True)),
+        "all_at_once": at_once,
     }
     _say(_rate_line(row))
     return row
 
 
 def _rate_line(row: dict[str, object]) -> str:
-    measured = row["measured"]
-    assert isinstance(measured, dict)
+    measured, at_once = row["measured"], row["all_at_once"]
+    assert isinstance(measured, dict) and isinstance(at_once, float)
     sizes = ", ".join(f"{exchange_patterns.size_text(size)} {rate:.0f}" for size, rate in measured.items())
-    return f"{row['megabits']} Mbit/s, {row['replicas']} replicas: messages get, in Mbit/s: {sizes}"
+    return (
+        f"{row['megabits']} Mbit/s, {row['replicas']} replicas, bursts of {row['burst_bytes']:,} bytes: messages get, "
+        f"in Mbit/s: {sizes}; where all send at once {at_once:.0f}"
+    )
 
 
 def _said(findings: list[Finding]) -> list[Finding]:

@@ -22,8 +22,20 @@ NEW_NETWORK = 0x40000000
 """CLONE_NEWNET of setns(2)."""
 QUEUE_SECONDS = 0.05
 """What may wait in a token bucket before it drops packets."""
-BURST_BYTES = {100: 4000, 1000: 16000}
-"""What passes unhindered after a pause, by the rate; a few packets, so that small messages are slow too."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a link lets through.
+
+    Args:
+        megabits: per second.
+        burst_bytes: what passes unhindered after a pause. A few packets make small messages slow too; but a bucket so
+            small loses what it could not hand out when it is woken late, as it is where all cores are busy.
+    """
+
+    megabits: int
+    burst_bytes: int
 
 
 @dataclass(frozen=True)
@@ -32,11 +44,11 @@ class SlowLinks:
 
     Args:
         namespaces: of the replicas.
-        megabits: per second, out of each and into each.
+        rate: out of each and into each.
     """
 
     namespaces: tuple[str, ...]
-    megabits: int
+    rate: Rate
 
     def address(self, replica: int) -> str:
         """Of a replica, as the others reach it."""
@@ -64,7 +76,7 @@ def missing() -> str | None:
 
 
 @contextmanager
-def slow_links(num_replicas: int, megabits: int) -> Iterator[SlowLinks]:
+def slow_links(num_replicas: int, rate: Rate) -> Iterator[SlowLinks]:
     """Make them, and remove them at the end: also after an error, an interrupt, or a request to end.
 
     Raises:
@@ -77,7 +89,7 @@ def slow_links(num_replicas: int, megabits: int) -> Iterator[SlowLinks]:
                 _run(f"ip netns add {name}")
             _run(f"ip -n {names[0]} link add bridge0 type bridge")
             _run(f"ip -n {names[0]} link set bridge0 up")
-            links = SlowLinks(tuple(names[1:]), megabits)
+            links = SlowLinks(tuple(names[1:]), rate)
             for replica in range(num_replicas):
                 _join(links, names[0], replica)
             yield links
@@ -89,8 +101,8 @@ def slow_links(num_replicas: int, megabits: int) -> Iterator[SlowLinks]:
 def _join(links: SlowLinks, switch: str, replica: int) -> None:
     """One replica's link to the switch."""
     own, port = links.namespaces[replica], f"port{replica}"
-    burst, queue = BURST_BYTES[links.megabits], round(1000 * QUEUE_SECONDS)
-    bucket = f"root tbf rate {links.megabits}mbit burst {burst} latency {queue}ms"
+    rate, queue = links.rate, round(1000 * QUEUE_SECONDS)
+    bucket = f"root tbf rate {rate.megabits}mbit burst {rate.burst_bytes} latency {queue}ms"
     _run(f"ip -n {own} link add {INTERFACE} type veth peer name {port} netns {switch}")
     _run(f"ip -n {own} address add {links.address(replica)}/24 dev {INTERFACE}")
     _run(f"ip -n {own} link set lo up")

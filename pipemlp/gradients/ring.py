@@ -49,18 +49,16 @@ class Ring:
             for step in range(self._num_steps + 1)
             for segment in range(in_step)
         ]
-        ahead = min(NUM_AHEAD, self._num_steps // 2 * in_step)
-        self._go_around(places, in_step, ahead, links.room(ahead * len(pieces[-1]), values))
+        self._go_around(places, in_step, len(pieces[-1]))
 
-    def _go_around(self, places: list[Tensor], in_step: int, ahead: int, room: Tensor) -> None:
+    def _go_around(self, places: list[Tensor], in_step: int, size: int) -> None:
         """Send places[n] as message n; what arrives as n is added, later put, to places[n + in_step]."""
         links, num_messages = self._links, self._num_steps * in_step
-        num_added = num_messages // 2
-        size = len(room) // ahead
+        num_added, ahead = num_messages // 2, min(NUM_AHEAD, num_messages)
+        rooms = links.room(min(ahead, num_added) * size, places[0]).split(size)
         # Sums may arrive in places from which a send was not waited for: they were made from what it brought.
         arrivals = [
-            room[n % ahead * size :][: len(place)] if n < num_added else place
-            for n, place in enumerate(places[in_step:])
+            rooms[n % len(rooms)][: len(place)] if n < num_added else place for n, place in enumerate(places[in_step:])
         ]
         receiving = deque(links.receive(arrival, self._previous) for arrival in arrivals[:ahead])
         sending = deque(links.send(place, self._next) for place in places[:in_step])

@@ -1,13 +1,16 @@
 """Evaluate a whole split through the pipeline; every rank learns the result."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from pipemlp.data import PreparedData
 from pipemlp.engine.pipeline import MicroBatch, Pipeline, broadcast_floats
 from pipemlp.training.batches import BatchLoader
-from pipemlp.training.metrics import SplitMetrics
+
+if TYPE_CHECKING:
+    from pipemlp.training.metrics import SplitMetrics
 
 
 def evaluate_split(
@@ -21,6 +24,8 @@ def evaluate_split(
     """Loss and metrics by name over every row of the split, each counted once."""
     metrics = None
     if pipeline.place.computes_loss:
+        from pipemlp.training.metrics import SplitMetrics  # torchmetrics takes a second, which no other rank spends
+
         group = pipeline.data_group if pipeline.place.num_replicas > 1 else None
         metrics = SplitMetrics(names, data.shape, data.preprocessing, device=device, group=group)
     for batch, rows in loader.evaluation_batches(split):
@@ -36,7 +41,7 @@ def evaluate_split(
 
 
 def _add(
-    metrics: SplitMetrics, pipeline: Pipeline, outputs: Sequence[torch.Tensor], batch: Sequence[MicroBatch]
+    metrics: "SplitMetrics", pipeline: Pipeline, outputs: Sequence[torch.Tensor], batch: Sequence[MicroBatch]
 ) -> None:
     for output, (_, labels) in zip(outputs, batch, strict=True):
         assert labels is not None

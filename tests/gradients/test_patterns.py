@@ -1,6 +1,7 @@
 """Every pattern: its drawing, the sum of any vector over any number of replicas, equal bits, lost replicas."""
 
 import re
+from collections import defaultdict
 
 import pytest
 import torch
@@ -37,6 +38,22 @@ def test_the_ring_is_as_drawn():
     assert len(rows) == 6
     for replica, sent in enumerate(messages(Ring, 4, 4)):
         assert sent == [((replica + 1) % 4, row[replica]) for row in rows]
+
+
+@pytest.mark.parametrize("num_replicas", [2, 3, 4])
+def test_the_ring_is_ready_for_all_that_comes_before_it_waits(num_replicas):
+    """Gloo sends what the other end is ready for, and hears of that behind all that is on its way to here."""
+    posted = defaultdict(list)
+
+    def body(links: ThreadLinks) -> None:
+        wait, receive = links.wait, links.receive
+        links.wait = lambda *message: posted[links.rank].append("wait") or wait(*message)
+        links.receive = lambda *message: posted[links.rank].append("receive") or receive(*message)
+        Ring(links).sum(torch.ones(8))
+
+    World(num_replicas).run(body)
+    num_messages = 2 * (num_replicas - 1)
+    assert all(done[: num_messages + 1] == ["receive"] * num_messages + ["wait"] for done in posted.values())
 
 
 def test_the_tree_is_as_drawn():

@@ -1,5 +1,8 @@
 """Every metric against scikit-learn, and the same number from any number of replicas."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -114,3 +117,8 @@ def test_a_constant_target_has_the_r2_of_scikit_learn():
         metrics = SplitMetrics(("r2",), shape, preprocessing, device=torch.device("cpu"))
         metrics.update(torch.full((4, 1), error), torch.zeros(4, 1), torch.tensor(0.0))
         assert metrics.compute()["r2"] == expected
+
+
+def test_only_who_computes_metrics_loads_their_library():
+    code = "import sys, pipemlp.training.worker; sys.exit('torchmetrics' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
