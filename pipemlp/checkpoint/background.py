@@ -1,7 +1,12 @@
 """One thread that does one piece of work at a time beside the training."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable
+
+NICENESS = 10
+"""Of the thread: where cores are few it takes what the training leaves of them, and about a tenth at least."""
 
 
 class Background:
@@ -20,6 +25,9 @@ class Background:
         self.wait()
 
         def run() -> None:
+            if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+                own = max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own)
             try:
                 work()
             except BaseException as error:  # noqa: BLE001 - raised where somebody waits

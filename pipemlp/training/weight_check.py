@@ -33,15 +33,16 @@ def check_weights(pipeline: Pipeline, after: str, config: RunConfig) -> None:
     place = pipeline.place
     tensors = [tensor for layer in pipeline.layer_tensors().values() for tensor in layer.values()]
     states = [state for share in pipeline.shares()[0] for state in (share.values, *share.state.values())]
-    is_finite = all(bool(tensor.isfinite().all()) for tensor in [*tensors, *states])
-    own = is_finite, sum(map(_print_of, tensors)), _kind_of(tensors[0].device)
+    compares = place.num_replicas > 1 and not pipeline.replicas_apart
+    seen = sum(map(_print_of, tensors)) if compares else 0
+    own = all(map(_is_finite, [*tensors, *states])), seen, _kind_of(tensors[0].device)
     everyone = [own] * dist.get_world_size()
     dist.all_gather_object(everyone, own)
     if not all(is_finite for is_finite, _, _ in everyone):
         raise RunFailedError(
             f"the weights, or what the optimizer keeps, are not finite after {after}; {remedy(config)}"
         )
-    if pipeline.replicas_apart or len({kind for _, _, kind in everyone}) > 1:
+    if not compares or len({kind for _, _, kind in everyone}) > 1:
         return
     for stage in range(place.num_stages):
         prints = [seen for _, seen, _ in everyone[stage * place.num_replicas : (stage + 1) * place.num_replicas]]
@@ -52,6 +53,11 @@ def check_weights(pipeline: Pipeline, after: str, config: RunConfig) -> None:
                 f"{after}, though they have to be the same: memory, a device or a network has changed them unseen; "
                 "go on from the last checkpoint with pipemlp resume, on other hardware if it comes again"
             )
+
+
+def _is_finite(values: Tensor) -> bool:
+    """By the norm, in one pass and no memory; where squares have no place in the type, by every value."""
+    return bool(values.norm().isfinite()) or bool(values.isfinite().all())
 
 
 def _kind_of(device: torch.device) -> str:
