@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipemlp.config.model import ModelConfig
 from pipemlp.planning import candidates
+from pipemlp.planning import search as search_module
 from pipemlp.planning.analytic import AnalyticCosts
 from pipemlp.planning.candidate import Candidate
 from pipemlp.planning.candidates import check_ranks, grids, micro_batches_of
@@ -172,15 +173,19 @@ def _automatic(setting: Setting) -> str:
     return "zb-auto" if quick and setting.num_stages > 1 and setting.num_virtual_stages <= 2 else setting.schedule
 
 
-def test_zb_auto_takes_part_and_never_loses_to_what_it_was_made_from():
+def test_zb_auto_takes_part_only_where_it_gains_enough(monkeypatch):
     of = workload(WIDTHS[1])
-    found = search(of, 4, Measured(of, 2), memory_cap=PLENTY)
-    made = [each for each in found.ranking if each.setting.schedule == "zb-auto"]
-    assert made
-    for each in made:
-        sizes = replace(each.setting, schedule="zb-h1")
-        same = [other.step_seconds for other in found.ranking if other.setting == sizes]
-        assert all(each.step_seconds <= seconds * (1 + 1e-9) for seconds in same)
+    source = Measured(of, 2)
+
+    def gains() -> list[float]:
+        """Of zb-auto's orders over the fastest of the other schedules."""
+        found = search(of, 4, source, memory_cap=PLENTY).ranking
+        usual = min(each.step_seconds for each in found if each.setting.schedule != "zb-auto")
+        return [1.0 - each.step_seconds / usual for each in found if each.setting.schedule == "zb-auto"]
+
+    assert gains() == []
+    monkeypatch.setattr(search_module, "WORTH", 0.005)  # the best of them gains 0.6 % here
+    assert gains() and min(gains()) >= 0.005
 
 
 def test_too_little_effort_says_what_may_be_left():
