@@ -56,6 +56,9 @@ def conclude(run_dir: Path, before: RunStatus | None, outcome: Outcome) -> int:
     return exit_code
 
 
+_AT_START = "before the first step; `pipemlp resume` goes on"
+
+
 def stop_code(signum: int) -> int:
     """The exit code of a run that a signal stopped: run me again, or interrupted by its user."""
     return 130 if signum == signal.SIGINT else PREEMPTED_EXIT_CODE
@@ -63,7 +66,12 @@ def stop_code(signum: int) -> int:
 
 def preempted_at_start(signum: int) -> str:
     """What to say of a run that was told to stop when it had not begun to train: nothing of it is lost."""
-    return f"stopped by {signal.Signals(signum).name} before the first step; `pipemlp resume` goes on"
+    return f"stopped by {signal.Signals(signum).name} {_AT_START}"
+
+
+def was_preempted_at_start(status: RunStatus) -> bool:
+    """Whether a process has left so: whatever the others have begun, they wait for it in vain."""
+    return status.state == "preempted" and status.message.endswith(_AT_START)
 
 
 def _preempt(run_dir: Path, step: int, signum: int) -> int:

@@ -13,7 +13,7 @@ from pipemlp.config.errors import ClusterError, UserError
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.devices import device_of_run
 from pipemlp.launching.environment import WorkerEnvironment
-from pipemlp.launching.outcome import preempted_at_start, stop_code
+from pipemlp.launching.outcome import preempted_at_start, stop_code, was_preempted_at_start
 from pipemlp.launching.status import read_status, write_status
 from pipemlp.launching.watch import a_sibling_is_gone, handle_termination, watch_parents
 from pipemlp.training.failure import end, fail
@@ -87,6 +87,8 @@ class Life:
         """By a signal; a launcher ends the other ranks so too when one has failed, and that one has said why."""
         ask, self._ask = self._ask, None
         again = ask is None and self._patience_seconds > 0.0
+        if ask is not None and self._is_left_at_start():
+            os._exit(stop_code(signum))
         if again and signum != signal.SIGINT and not self._has_failed():
             return  # a launcher whose first rank is done tells the others
         if ask is None and not again and not self._has_failed():
@@ -122,6 +124,13 @@ class Life:
                 if self.rank == 0:
                     self.terminal.print(preempted_at_start(signum))
         os._exit(stop_code(signum))
+
+    def _is_left_at_start(self) -> bool:
+        """Whether another rank has left before its first step, without which this one can neither go on nor save."""
+        with suppress(ClusterError):
+            status = None if self.run_dir is None else read_status(self.run_dir)
+            return status is not None and was_preempted_at_start(status)
+        return False
 
     def _has_failed(self) -> bool:
         with suppress(ClusterError):

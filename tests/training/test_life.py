@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from pipemlp.launching.outcome import preempted_at_start
 from pipemlp.launching.status import read_status, report_failure, write_status
 from pipemlp.training import life as living
 from pipemlp.training.life import Life
@@ -49,6 +50,15 @@ def code_of(act, *arguments) -> int:
     with pytest.raises(Left) as caught:
         act(*arguments)
     return caught.value.args[0]
+
+
+def test_who_has_begun_leaves_with_the_one_that_has_not(life):
+    """A rank was told to end while it started up; the launcher ends the others, who wait for it in their first step."""
+    asked = []
+    life.stops_by(asked.append, FOR_EVER)
+    write_status(life.run_dir, "preempted", exit_code=75, message=preempted_at_start(signal.SIGTERM))
+    assert code_of(life.told_to_end, signal.SIGTERM) == 75
+    assert asked == []
 
 
 @pytest.mark.parametrize(("signum", "expected"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
