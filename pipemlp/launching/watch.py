@@ -51,25 +51,32 @@ def handle_termination(
 ) -> threading.Thread:
     """Take stop signals in a daemon thread, which calls `on_signal` with the number of each one.
 
+        any thread     the system's handler writes the signal's number into a pipe, at once
+        our thread     reads it, and calls `on_signal`
+
     A Python handler would have to wait until the main thread returns from native code, so from a collective whose peer
-    has left it would never run. Call it in the main thread before any other thread starts: the signals are blocked in
-    this thread and in all that start later. Child processes inherit the block; one that should end by SIGTERM has to
-    lift it. Signals that are ignored (nohup) stay so.
+    has left it would never run. Call it in the main thread: the signals are blocked there and in all threads that
+    start later, so that no system call of theirs is broken off; threads that were there before (numpy has some) may
+    still get them. Child processes inherit the block; one that should end by SIGTERM has to lift it. Signals that are
+    ignored (nohup) stay so.
     """
     taken = {signum for signum in signals if signal.getsignal(signum) is not signal.SIG_IGN}
-    if threading.current_thread() is threading.main_thread():
-        for signum in taken:
-            # Only for a native thread that was there before and got the signal: the default would end us unheard.
-            signal.signal(signum, lambda received, _: on_signal(received))
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for signum in taken:
+        signal.signal(signum, lambda *_: None)  # all is done by what stands in front of a handler
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     signal.pthread_sigmask(signal.SIG_BLOCK, taken)
 
     def wait() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, taken)
         while True:
-            on_signal(signal.sigwait(taken))
+            for signum in os.read(reading, 1):
+                if signum in taken:
+                    on_signal(signum)
 
     thread = threading.Thread(target=wait, name="take-signals", daemon=True)
-    if taken:
-        thread.start()
+    thread.start()
     return thread
 
 

@@ -1,3 +1,4 @@
+import ctypes
 import os
 import signal
 import subprocess
@@ -89,6 +90,27 @@ def test_signals_are_heard_while_the_main_thread_hangs_in_native_code(signum):
     process.send_signal(signum)
     output, _ = process.communicate(timeout=60)
     assert (process.returncode, output) == (75, signum.name)
+
+
+OLDER_THREAD = """
+import threading, time
+older = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+older.start()
+print(older.native_id, flush=True)
+"""
+
+
+def test_signals_are_heard_when_an_older_thread_gets_them():
+    """As numpy's, which is started before anybody can block signals; the system chooses who gets one."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANDLE.format(before=OLDER_THREAD)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    older = int(process.stdout.readline())
+    assert process.stdout.readline() == "ready\n"
+    assert ctypes.CDLL(None).tgkill(process.pid, older, int(signal.SIGTERM)) == 0
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (75, "SIGTERM")
 
 
 def test_ignored_signals_stay_ignored():
