@@ -5,13 +5,14 @@ from collections.abc import Iterable
 import torch
 
 from pipemlp.config.training import Adam, AdamW, OptimizerConfig, Sgd
+from pipemlp.engine.private.without_compiler import without_compiler
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """One parameter group with every option spelled out."""
     match config:
         case Sgd():
-            return torch.optim.SGD(
+            return without_compiler(torch.optim.SGD)(
                 parameters,
                 lr=config.lr,
                 momentum=config.momentum,
@@ -22,4 +23,5 @@ def build_optimizer(config: OptimizerConfig, parameters: Iterable[torch.nn.Param
             kind: type[torch.optim.Adam] = torch.optim.Adam
         case AdamW():
             kind = torch.optim.AdamW
+    kind = without_compiler(kind)
     return kind(parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from pipemlp.engine.private.light_import import import_late_module
+from pipemlp.engine.private.without_compiler import import_late_module
 
 
 def join_processes(device: str, local_rank: int, timeout_seconds: float, store: dist.Store | None = None) -> None:

@@ -57,7 +57,7 @@ def _fill_buffers(module: nn.Module, layer: LayerDescription, device: torch.devi
         with torch.random.fork_rng(devices=[]):
             filled = dict(module_class(layer.kind)(layer).named_buffers())
     else:
-        filled = {name: torch.empty_like(buffer, device="cpu") for name, buffer in empty.items()}
+        filled = {name: torch.empty(buffer.shape, dtype=buffer.dtype) for name, buffer in empty.items()}
     for name, buffer in filled.items():
         owner, _, leaf = name.rpartition(".")
         value = buffer.to(device, dtype if buffer.is_floating_point() else buffer.dtype)

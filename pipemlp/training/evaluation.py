@@ -8,6 +8,7 @@ import torch
 from pipemlp.data import PreparedData
 from pipemlp.engine.pipeline import MicroBatch, Pipeline, broadcast_floats
 from pipemlp.training.batches import BatchLoader
+from pipemlp.training.light_torchmetrics import import_torchmetrics
 
 if TYPE_CHECKING:
     from pipemlp.training.metrics import SplitMetrics
@@ -24,7 +25,8 @@ def evaluate_split(
     """Loss and metrics by name over every row of the split, each counted once."""
     metrics = None
     if pipeline.place.computes_loss:
-        from pipemlp.training.metrics import SplitMetrics  # torchmetrics takes a second, which no other rank spends
+        import_torchmetrics()  # here, as no other rank needs it
+        from pipemlp.training.metrics import SplitMetrics
 
         group = pipeline.data_group if pipeline.place.num_replicas > 1 else None
         metrics = SplitMetrics(names, data.shape, data.preprocessing, device=device, group=group)

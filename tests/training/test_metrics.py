@@ -122,3 +122,14 @@ def test_a_constant_target_has_the_r2_of_scikit_learn():
 def test_only_who_computes_metrics_loads_their_library():
     code = "import sys, pipemlp.training.worker; sys.exit('torchmetrics' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_torchmetrics_comes_without_scipys_signal():
+    """And leaves nothing in its place."""
+    code = (
+        "import sys; from pipemlp.training.light_torchmetrics import import_torchmetrics; import_torchmetrics(); "
+        "from torchmetrics import classification; assert 'scipy.signal' not in sys.modules; "
+        "import scipy.signal; assert scipy.signal.windows.hamming(3).shape == (3,)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, text=True)
+    assert found.returncode == 0, found.stderr
