@@ -173,8 +173,12 @@ def local_in_one_process(case: Case, num_steps: int) -> dict[str, torch.Tensor]:
             if case.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), case.clip_norm)
             optimizer.step()
-        if (step + 1) % options.local_steps == 0 or step + 1 == num_steps:
+        if (step + 1) % options.local_steps == 0:
             _outer_step(models, common, momentum, options)
+    if num_steps % options.local_steps:  # of a round that is not whole, the average without the outer optimizer
+        everyone = zip(*(model.parameters() for model in models), strict=True)
+        means = [sum(values).detach() / len(values) for values in everyone]
+        return {name: mean for (name, _), mean in zip(models[0].named_parameters(), means, strict=True)}
     return {name: value.detach().clone() for name, value in models[0].named_parameters()}
 
 

@@ -200,7 +200,6 @@ class AsynchronousWorker:
 
     def _wait(self, arrival: dist.Work, replica: int) -> None:
         """For an answer; others may keep it back because the server here has failed, which then is what to say."""
-        self._check_own()
         try:
             self._answers.wait(arrival, replica, "pulling parameters")
         except ExchangeError:
@@ -214,6 +213,7 @@ class AsynchronousWorker:
         Raises:
             ExchangeError: if the server has failed, or waits too long for the slowest replica.
         """
+        self._check_own()
         try:
             answer = self._own.own_answers.get(timeout=self._timeout_seconds)
         except Empty:
@@ -224,6 +224,8 @@ class AsynchronousWorker:
 
     def _check_own(self) -> None:
         failure = self._own.failure
+        if isinstance(failure, RuntimeError):  # what torch says of a link whose other end is gone
+            raise lost(None, "taking the gradients of other replicas") from failure
         if failure is not None:
             raise ExchangeError(f"the parameter server of replica {self._requests.rank}: {failure}") from failure
 

@@ -51,25 +51,26 @@ class FullyConnected:
         ahead = deque(map(self._collect, turns[:num_ahead], arrivals))
         handed_out = []
         for turn, segments in enumerate(turns):
-            self._settle(ahead.popleft(), 1)
+            self._settle(ahead.popleft(), "fully-connected, step 1 of 2")
             self._add(segments[rank], arrivals[turn])
             handed_out.append(self._hand_out(segments))
             ahead.extend(map(self._collect, turns[turn + num_ahead :][:1], arrivals[turn + num_ahead :]))
         for posted in handed_out:
-            self._settle(posted, 2)
+            self._settle(posted, "fully-connected, step 2 of 2")
 
-    def gather(self, values: Tensor) -> None:
+    def gather(self, values: Tensor, moment: str) -> None:
         """Give every replica's own part to all others.
 
         Args:
             values: 1-D, contiguous, of any type; the own part is sent, all others are overwritten.
+            moment: what goes on, for messages.
 
         Raises:
             ExchangeError: if a replica is gone or does not answer.
         """
         handed_out = [self._hand_out(segments) for segments in self._turns(values)]
         for posted in handed_out:
-            self._settle(posted, 2)
+            self._settle(posted, moment)
 
     def _turns(self, values: Tensor) -> list[list[Tensor]]:
         """The segments that are exchanged at a time, one for each replica; each replica has as many, some empty."""
@@ -97,6 +98,6 @@ class FullyConnected:
             terms[0].add_(term)
         torch.add(terms[0], terms[-1], out=own)
 
-    def _settle(self, posted: list[Posted], step: int) -> None:
+    def _settle(self, posted: list[Posted], moment: str) -> None:
         for work, replica in posted:
-            self._links.wait(work, replica, f"fully-connected, step {step} of 2")
+            self._links.wait(work, replica, moment)

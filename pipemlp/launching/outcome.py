@@ -8,10 +8,13 @@ from pathlib import Path
 from pipemlp.launching.status import STATUS_FILE, RunStatus, read_status, report_failure, write_status
 
 PREEMPTED_EXIT_CODE = 75
+_INTERRUPTED = 130
 _RUN_FAILED_EXIT_CODE = 6
 _CLUSTER_EXIT_CODE = 5
 _PROMISED_FAILURES = range(2, 7)  # user, data, checkpoint, cluster, run
 _LARGEST_SIGNAL = 64
+_FIRST_SIGNAL = 128
+"""Exit codes from here on are those of processes that a signal has ended."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,10 @@ def conclude(run_dir: Path, before: RunStatus | None, outcome: Outcome) -> int:
     if status.state == "preempted":
         return PREEMPTED_EXIT_CODE if status.exit_code is None else status.exit_code
     if status.state == "failed":
-        if not status.own and (outcome.signum is not None or _killed_rank(outcome) is not None):
-            # The others only saw a peer leave, or were ended by a signal in turn; here it is known why.
-            seen = f" ({status.message.split('; see ')[0]})" if (status.exit_code or 0) < 128 else ""
+        was_ended = (status.exit_code or 0) >= _FIRST_SIGNAL
+        if not status.own and (outcome.signum is not None or _killed_rank(outcome) is not None or was_ended):
+            # Others only saw a peer leave, or were ended by a signal in turn; here it is known why, or at least said.
+            seen = "" if was_ended else f" ({status.message.split('; see ')[0]})"
             _record(run_dir, message + seen, exit_code)
             return exit_code
         return status.exit_code or _RUN_FAILED_EXIT_CODE
@@ -61,7 +65,7 @@ _AT_START = "before the first step; `pipemlp resume` goes on"
 
 def stop_code(signum: int) -> int:
     """The exit code of a run that a signal stopped: run me again, or interrupted by its user."""
-    return 130 if signum == signal.SIGINT else PREEMPTED_EXIT_CODE
+    return _INTERRUPTED if signum == signal.SIGINT else PREEMPTED_EXIT_CODE
 
 
 def preempted_at_start(signum: int) -> str:
@@ -100,7 +104,9 @@ def _explain(outcome: Outcome) -> tuple[str, int]:
     """What to tell the user, and the exit code, where no worker said how the run ended."""
     code = outcome.launcher_exit_code
     if outcome.signum is not None:
-        return f"stopped by {_signal_name(outcome.signum)} before the run finished", 128 + outcome.signum
+        code = stop_code(outcome.signum)  # of a run that could not save
+        message = f"stopped by {_signal_name(outcome.signum)} before the run finished"
+        return message, code if code == _INTERRUPTED else _RUN_FAILED_EXIT_CODE
     if outcome.workers_outlived_it or (code is not None and code < 0):
         message = f"the launcher died ({_ending(code)}) before the run finished; its processes were ended"
         return message, _CLUSTER_EXIT_CODE

@@ -81,7 +81,11 @@ def _zero_problems(config: RunConfig) -> Iterator[Problem]:
     elif gradients.update.name == "local":
         yield key, "1 shards one optimizer over the replicas, and with local updates each has its own; use 0"
     elif gradients.compression.name != "none":
-        yield key, f"1 is not offered with compression ({gradients.compression.name}); use 0"
+        yield (
+            key,
+            f"1, but with compression ({gradients.compression.name}) each replica needs the whole sum, of which ZeRO 1 "
+            "would keep a shard; use 0",
+        )
 
 
 def _rank_problems(config: RunConfig, layers: Sequence[LayerDescription]) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
     replica 0   slice 0, slice 2, slice 3, slice 5 ...     pause | evaluate
     replica 1   slice 1, ......., slice 4, .......         pause | evaluate
 
-What is shown meanwhile is replica 0's own loss.
+What is shown meanwhile is replica 0's own loss. Where somebody asks for a stop, all pause after the next whole batch.
 """
 
 import math
@@ -38,6 +38,7 @@ class AsynchronousSteps:
         show: shows one.
         doing: told of every step of this replica.
         refusals: told of every slice of this replica.
+        is_asked: whether somebody asks for a stop.
     """
 
     pipeline: Pipeline
@@ -48,19 +49,32 @@ class AsynchronousSteps:
     show: Show
     doing: Doing
     refusals: Refusals
+    is_asked: Callable[[], bool]
 
     def __post_init__(self) -> None:
         place = self.pipeline.place
         store = default_store()
         run = store.add(f"pipemlp/trainings of rank {dist.get_rank()}", 1)  # the same on all ranks
-        self._turns = Turns(store, self.pipeline.pipe_group, place.replica, run, self.pipeline.engine.device)
+        self._turns = Turns(
+            store,
+            self.pipeline.pipe_group,
+            place.replica,
+            run,
+            self.pipeline.engine.device,
+            in_batch=self.pipeline.plan.num_replicas,
+            is_asked=self.is_asked,
+        )
         self._shown = 0
         self._seconds = 0.0
         self._first: int | None = None
         """The slice with which this process began; after a resume not the training's first."""
 
-    def run(self, start: int, stop: int) -> None:
-        """All replicas together take the steps start..stop - 1: as many slices of each as there are replicas."""
+    def run(self, start: int, stop: int) -> int:
+        """All replicas together take the steps start..stop - 1: as many slices of each as there are replicas.
+
+        Returns:
+            The step before which they have stopped: `stop`, or an earlier one that somebody asked for.
+        """
         num_replicas = self.pipeline.plan.num_replicas
         self._shown = max(self._shown, start // self.every_steps)
         self._first = start * num_replicas if self._first is None else self._first
@@ -73,8 +87,13 @@ class AsynchronousSteps:
             self.refusals.look(settle=False, slice_index=index)
             if self.pipeline.place.replica == 0 and (step + 1) // self.every_steps > self._shown:
                 self._shown = (step + 1) // self.every_steps
-                value = float(self.pipeline.replica_loss())
+                value, weight = float(self.pipeline.replica_loss()), self._weight(step, index)
                 seconds = self._seconds + time.perf_counter() - began
-                if math.isfinite(value):
-                    self.show(step + 1, value, (slice_index + 1 - self._first) / seconds)
+                if math.isfinite(value) and weight > 0.0:
+                    self.show(step + 1, value / weight, (slice_index + 1 - self._first) / seconds)
         self._seconds += time.perf_counter() - began
+        return self._turns.stopped_at // num_replicas
+
+    def _weight(self, step: int, index: int) -> float:
+        """Times that a slice counts: with few rows, those of a ragged batch still add up to a whole one."""
+        return self.loader.weight_of_slice(step % self.budget.steps_per_epoch, index)

@@ -50,6 +50,12 @@ class BatchLoader:
         positions = batch_positions(self.num_rows("train"), self._seed, epoch, step, self.batch_size)
         return self._micro_batches("train", positions, self._num_slices / len(positions), index)
 
+    def weight_of_slice(self, step: int, index: int) -> float:
+        """Rows of a slice of a global batch, times the share of them in a whole slice; 1 unless the batch is ragged."""
+        num_real = min(self.batch_size, self.num_rows("train") - step * self.batch_size)
+        own = min(max(0, num_real - index * self._share), self._share)
+        return own * self._plan.num_replicas / num_real
+
     def evaluation_batches(self, split: str) -> Iterator[tuple[list[MicroBatch], list[int]]]:
         """This replica's rows of a split in their order, one batch read ahead, and how many each micro-batch has.
 

@@ -59,7 +59,7 @@ class ExchangeReport:
         found = {
             "exchange": f"{self.pattern}, {self.update}, compression {self.compression}: "
             f"{size_text(round(self.bytes_sent))} sent per exchange and "
-            f"replica, {self.ratio:.1f}x fewer than a plain ring",
+            f"replica, {_compared(self.ratio)} a plain ring",
             "exchange time": f"not known, {seconds_text(self.waited_seconds)} waited for"
             if self.hidden is None
             else f"{seconds_text(self.busy_seconds)}, of which {seconds_text(self.waited_seconds)} waited for: "
@@ -68,11 +68,19 @@ class ExchangeReport:
         if self.behind:
             number = sum(self.behind.values())
             mean = sum(behind * count for behind, count in self.behind.items()) / number
+            ahead = f"{self.most_ahead} step{'s' * (self.most_ahead != 1)} ahead"
             found["staleness"] = (
-                f"{mean:.1f} updates between pull and push on average, {max(self.behind)} at most, over {number:,}; "
-                f"a replica was at most {self.most_ahead} steps ahead"
+                f"{mean:.1f} updates between pull and push on average, {max(self.behind)} at most, over {number:,} "
+                f"updates of all servers; a replica was at most {ahead}"
             )
         return found
+
+
+def _compared(ratio: float) -> str:
+    """Bytes against those of another way that sends `ratio` times as many."""
+    if f"{ratio:.1f}" == "1.0":
+        return "as many as"
+    return f"{ratio:.1f}x fewer than" if ratio > 1 else f"{1 / ratio:.1f}x as many as"
 
 
 def exchange_report(pipeline: Pipeline) -> ExchangeReport | None:
@@ -97,6 +105,8 @@ def exchange_report(pipeline: Pipeline) -> ExchangeReport | None:
         return sum(values) / plan.num_replicas / number
 
     plain = per_exchange([each.plain_bytes for each in meters])
+    busy = fmean(each.busy_seconds for each in meters) / number
+    waited = fmean(each.waited_seconds for each in meters) / number
     return ExchangeReport(
         pattern=config.pattern,
         update=config.update.name,
@@ -104,8 +114,8 @@ def exchange_report(pipeline: Pipeline) -> ExchangeReport | None:
         num_exchanges=number,
         bytes_sent=per_exchange([each.bytes_sent for each in meters]),
         plain_bytes=plain,
-        busy_seconds=fmean(each.busy_seconds for each in meters) / number,
-        waited_seconds=fmean(each.waited_seconds for each in meters) / number,
+        busy_seconds=busy,
+        waited_seconds=min(waited, busy) if busy else waited,  # to hand it over to a thread is no exchange
         behind=dict(sorted(behind.items())),
         most_ahead=most_ahead,
         ring_bytes=2 * (plan.num_replicas - 1) / plan.num_replicas * plain,

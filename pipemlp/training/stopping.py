@@ -40,6 +40,11 @@ class Stopping:
         """Why; known once `stops_before` has said so."""
         return self._signum if self._signum is not None else signal.SIGTERM
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether this rank has heard that somebody asks."""
+        return self._asked
+
     def ask(self, signum: int) -> None:
         """Have all ranks stop; any of them may ask, from any thread."""
         self._store.set(f"{self._name}asked", str(signum))

@@ -186,6 +186,7 @@ class Trainer:
             if budget.evaluates_after(step) or self._saves(step):
                 self._refusals.look(settle=True)
             if budget.evaluates_after(step) and self._loader.num_rows("validation"):
+                self._warn()
                 with self._pipeline.update.judged():
                     stops = self._evaluate(done)
                 if stops:
@@ -208,19 +209,21 @@ class Trainer:
             self._show_apart,
             self._doing,
             self._refusals,
+            lambda: self._asked is not None and self._asked.is_asked,
         )
         pauses = [step for step in range(done, budget.num_steps) if budget.evaluates_after(step) or self._saves(step)]
         for step in pauses:
             if self._stops_before(done):
                 break
             started, before = time.perf_counter(), done
-            steps.run(done, step + 1)
+            done, stops = steps.run(done, step + 1), False
             with self._pipeline.update.judged():
-                done, stops = step + 1, False
                 self._training_seconds += time.perf_counter() - started
                 self._num_samples += sum(map(self._rows_of, range(before, done)))
-                for text in self._pipeline.update.warnings():
-                    self._watcher.note(text)
+                self._warn()
+                if done <= step:  # somebody asked for a stop
+                    self._stops_before(done)
+                    break
                 if budget.evaluates_after(step):
                     stops = self._has_stopped = self._evaluate(done)
                 if self._saves(step) and not stops:
@@ -228,6 +231,10 @@ class Trainer:
             if stops:
                 break
         return done
+
+    def _warn(self) -> None:
+        for text in self._pipeline.update.warnings():
+            self._watcher.note(text)
 
     def _saves(self, step: int) -> bool:
         return self._checkpointer is not None and self._budget.saves_after(step)

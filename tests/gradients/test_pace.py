@@ -92,12 +92,18 @@ class Server:
         (Server(), True, "pulling parameters: replica 1 left or stopped answering"),
         (Server(ValueError("no such kind")), True, "the parameter server of replica 0: no such kind"),
         (Server(ValueError("no such kind")), False, "the parameter server of replica 0: no such kind"),
+        (Server(RuntimeError("pair.cc: closed")), True, "pulling parameters: replica 1 left or stopped answering"),
+        (
+            Server(RuntimeError("pair.cc: closed")),
+            False,
+            "taking the gradients of other replicas: a replica left or stop",
+        ),
     ],
-    ids=["too slow", "gone", "failed, and nobody answers", "failed"],
+    ids=["too slow", "gone", "failed, and nobody answers", "failed", "a link broke, gone", "a link broke"],
 )
 def test_a_worker_that_gets_no_answer_says_who_was_waited_for(server, gone, message):
     worker = AsynchronousWorker(server, Answers(), Answers(gone), [4, 4], 0.01)
-    with pytest.raises(ExchangeError, match=f"^{message}$"):
+    with pytest.raises(ExchangeError, match=f"^{message}"):
         worker.push([[torch.zeros(4, dtype=torch.uint8)]] * 2, 0.1)
 
 
@@ -115,16 +121,23 @@ def test_the_speed_is_that_of_this_process(monkeypatch):
         train_batch=lambda *arguments, **keys: None,
         replica_loss=lambda: 1.0,
     )
-    loader, budget = SimpleNamespace(slice_of_batch=lambda *place: None), SimpleNamespace(steps_per_epoch=10)
+    weights = iter((1.0, 1.0, 0.0, 2.0))
+    loader = SimpleNamespace(slice_of_batch=lambda *place: None, weight_of_slice=lambda *place: next(weights))
+    budget = SimpleNamespace(steps_per_epoch=10)
     doing, refusals = Doing(), SimpleNamespace(look=lambda **options: None)
     steps = asynchronous_steps.AsynchronousSteps(
-        pipeline, loader, budget, lambda step: 0.1, 1, lambda *told: shown.append(told), doing, refusals
+        pipeline, loader, budget, lambda step: 0.1, 1, lambda *told: shown.append(told), doing, refusals, lambda: False
     )
-    steps.run(100, 101)
+    assert steps.run(100, 101) == 101
     assert shown == [(101, 1.0, 1.0)], "its first slice, after a second"
     assert doing.text() == "step 101"
     steps.run(101, 102)
     assert shown[1] == (102, 1.0, 1.0), "three slices in two seconds of the first stretch and one of this"
+    steps.run(102, 103)
+    steps.run(103, 104)
+    assert [told[:2] for told in shown[2:]] == [(104, 0.5)], (
+        "of a ragged batch the mean of the slice's own rows, if any"
+    )
 
 
 def test_without_a_bound_all_may():
@@ -170,6 +183,36 @@ def test_every_slice_is_taken_once(order):
         taken = [next(asking[replica], None) for replica in order]
         taken += [slice_index for own in asking for slice_index in own]
         assert sorted(index for index in taken if index is not None) == list(range(start, stop))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=40), st.integers(0, 12), st.integers(1, 4))
+def test_a_stop_ends_with_a_whole_batch(order, asked_after, in_batch):
+    """Three replicas that ask in any order; from some moment on somebody asks for a stop, once or again and again."""
+    store, stop = dist.HashStore(), 6 * in_batch
+    is_asked = False
+    turns = [Turns(store, None, 0, in_batch=in_batch, is_asked=lambda: is_asked) for _ in range(3)]
+    asking = [own.between(0, stop) for own in turns]
+    taken = []
+    for number, replica in enumerate(order):
+        is_asked = number >= asked_after
+        taken.append(next(asking[replica], None))
+    is_asked = True
+    taken += [slice_index for own in asking for slice_index in own]
+    (end,) = {own.stopped_at for own in turns}
+    assert end % in_batch == 0 and in_batch <= end <= stop
+    assert sorted(index for index in taken if index is not None) == list(range(end))
+    taken_before = min(asked_after, len(order))
+    assert end <= max(in_batch, -(-taken_before // in_batch) * in_batch)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(7.46, "7.5x fewer than a"), (1.04, "as many as a"), (0.97, "as many as a"), (0.8, "1.2x as many as a")],
+)
+def test_more_bytes_are_not_said_to_be_fewer(ratio, said):
+    report = ExchangeReport("backend", "synchronous", "none", 1, 100.0, 1.0, 0.1, 0.1, {}, 0, 100.0 * ratio)
+    assert f" sent per exchange and replica, {said} plain ring" in report.lines()["exchange"]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_gather_hands_out_the_own_parts(num_replicas, num_values):
         values = torch.full((num_values,), -1.0)
         own = part_of(num_values, num_replicas, links.rank)
         values[own] = torch.arange(num_values)[own].float()
-        FullyConnected(links).gather(values)
+        FullyConnected(links).gather(values, "test")
         return values
 
     for values in World(num_replicas).run(body):

@@ -178,7 +178,8 @@ def test_local_updates_are_models_apart_and_their_average(update, optimizer, sta
         for name, value in each.parameters.items():
             # the engine forms the norm for clipping in float32
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
-    assert told[0].num_steps == -(-7 // update["local_steps"])
+        assert all(torch.equal(value, each.judged[name]) for name, value in each.parameters.items()), "kept as judged"
+    assert told[0].num_steps == 7 // update["local_steps"]
 
 
 def test_local_steps_of_one_without_momentum_are_synchronous(run_on_ranks):

@@ -13,7 +13,7 @@ from pipemlp.launching.status import read_status, report_failure, write_status
         (Outcome(245, None, False, True), 6, "a rank was killed by signal 11 (SIGSEGV); see logs/"),
         (Outcome(1, None, False, True), 6, "the launcher ended (exit code 1) before the run finished; see logs/"),
         (Outcome(3, None, False, True), 3, "the launcher ended (exit code 3) before the run finished"),
-        (Outcome(None, 15, True, True), 143, "stopped by signal 15 (SIGTERM) before the run finished"),
+        (Outcome(None, 15, True, True), 6, "stopped by signal 15 (SIGTERM) before the run finished"),
         (Outcome(247, 2, False, True), 130, "stopped by signal 2 (SIGINT) before the run finished"),
     ],
 )
@@ -51,9 +51,19 @@ def test_a_killed_rank_is_the_cause_even_when_the_launcher_ended_the_others_for_
     assert "signal 15" not in status.message
 
 
+def test_workers_that_were_ended_for_a_reason_nobody_said(tmp_path, capsys):
+    """The launcher had to be killed: no code of its own says who began."""
+    report_failure(tmp_path, "ended by signal 15", 143, own=False)
+    assert conclude(tmp_path, None, Outcome(None, None, False, True)) == 6
+    status = read_status(tmp_path)
+    assert (status.exit_code, status.state) == (6, "failed")
+    assert status.message == "the launcher ended (it did not end by itself) before the run finished; see logs/"
+    assert capsys.readouterr().err == status.message + "\n"
+
+
 def test_workers_that_were_asked_to_end_leave_the_word_to_who_asked_them(tmp_path, capsys):
     report_failure(tmp_path, "ended by signal 15", 143, own=False)
-    assert conclude(tmp_path, None, Outcome(143, 15, False, True)) == 143
+    assert conclude(tmp_path, None, Outcome(143, 15, False, True)) == 6
     status = read_status(tmp_path)
     assert status.message == "stopped by signal 15 (SIGTERM) before the run finished"
     assert capsys.readouterr().err == status.message + "\n"

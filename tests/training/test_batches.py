@@ -200,3 +200,16 @@ def test_a_run_that_stops_early_leaves_no_thread():
     next(batches)
     batches.close()
     assert list(batches) == []
+
+
+@pytest.mark.parametrize(("replicas", "micro_batches"), GRIDS)
+def test_the_weights_of_slices_add_up_to_as_many_as_there_are(replicas, micro_batches):
+    """A slice counts as its rows do in the batch: times the slices, over the rows."""
+    data = Rows((2 * BATCH + 7, 0, 0))
+    loader = loader_of(data, replicas=replicas, micro_batches=micro_batches)
+    for step in range(3):
+        weights = [loader.weight_of_slice(step, index) for index in range(replicas)]
+        assert sum(weights) == pytest.approx(replicas)
+        for index, weight in enumerate(weights):
+            rows = torch.cat([labels[1] for _, labels in loader.slice_of_batch(0, step, index)])
+            assert weight == pytest.approx(float(rows.sum()) / micro_batches)

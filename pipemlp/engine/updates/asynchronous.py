@@ -180,11 +180,11 @@ class AsynchronousUpdate(ServingUpdate):
         way = FullyConnected(self._answers)
         for bucket in self._weights:
             values = bucket.values.cpu()  # gloo, which the servers need, goes through the host's memory
-            way.gather(values)
+            way.gather(values, "pulling parameters")
             if bucket.values.is_cuda:
                 bucket.values.copy_(values)
         versions = torch.full((self._num_replicas,), self._server.version)
-        way.gather(versions)
+        way.gather(versions, "pulling parameters")
         self._worker.versions = versions.tolist()
         self._counted = self._requests.bytes_sent + self._answers.bytes_sent
         dist.barrier()

@@ -50,7 +50,7 @@ class LocalUpdate(Update):
         assert isinstance(config.update, Local)
         self._engine, self._parameters, self._options, self._flat = engine, parameters, config.update, flat
         super().__init__(votes)
-        links = Links(group)
+        self._group, links = group, Links(group)
         self._pattern, self._num_replicas = make_pattern(config.pattern, links), links.num_replicas
         self._common = read_weights(engine, parameters)
         self._change = torch.empty_like(self._common)
@@ -58,6 +58,7 @@ class LocalUpdate(Update):
         self._buckets = in_buckets(self._change, parameters)
         self._exchange, self._compressions = pattern_exchange(config, self._buckets, links, self.meter)
         self._since = torch.zeros((), dtype=torch.int64)
+        self._num_refused = 0
 
     def state(self) -> dict[str, Tensor]:
         """The common weights, the outer momentum, steps since the last average, and the compressions."""
@@ -76,6 +77,7 @@ class LocalUpdate(Update):
     def step(self, sums: GradientSums, learning_rate: float) -> None:
         """This replica's own step; with all others the average, if it is time."""
         step_together(self._engine, self.votes, sums, self._flat, learning_rate)
+        self._num_refused += self.votes.refused is not None
         self._since += 1
         if self._since == self._options.local_steps:
             self._average()
@@ -103,15 +105,29 @@ class LocalUpdate(Update):
     def judged(self) -> Iterator[None]:
         """The average of all replicas' weights, for a while; the training does not notice."""
         own = read_weights(self._engine, self._parameters)
-        average = own / self._num_replicas
-        self._pattern.sum(average)
-        write_weights(self._engine, self._parameters, average)
+        self._take_average(own)
         try:
             yield
         finally:
             write_weights(self._engine, self._parameters, own)
 
+    def _take_average(self, own: Tensor) -> None:
+        average = own / self._num_replicas
+        self._pattern.sum(average)
+        write_weights(self._engine, self._parameters, average)
+
+    def warnings(self) -> list[str]:
+        """How many steps the replicas have left out that nobody hears of at once."""
+        own, self._num_refused = (dist.get_rank(self._group), self._num_refused), 0
+        everyone = [own] * dist.get_world_size()
+        dist.all_gather_object(everyone, own)
+        return [
+            f"replica {replica}: {count} steps were left out, as gradients were not finite"
+            for replica, count in sorted(set(everyone))
+            if count and replica > 0  # of those of replica 0 each is told
+        ]
+
     def end(self) -> None:
-        """A last average, of as many steps as there were."""
+        """The average that an evaluation judges now; after an unfinished round the outer optimizer takes no step."""
         if self._since:
-            self._average()
+            self._take_average(read_weights(self._engine, self._parameters))

@@ -91,7 +91,7 @@ class ServedUpdate(ServingUpdate):
         before = self._links.bytes_sent
         with self.meter.waiting(), self.meter.busy():
             for bucket in self._weights:
-                self._way.gather(bucket.values)
+                self._way.gather(bucket.values, "pulling parameters")
         self.meter.bytes_sent += self._links.bytes_sent - before
 
     def _scale(self, gradient: Tensor) -> float | None:
