@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pipemlp.data import register_source
     from pipemlp.model.blocks import register_block
     from pipemlp.model.losses import register_loss
-    from pipemlp.training.api import evaluate, load_model, predict, train, validate
+    from pipemlp.training.api import evaluate, load_model, predict, resume, train, validate
     from pipemlp.training.metrics import register_metric
     from pipemlp.training.planner import plan
     from pipemlp.training.run import Run, open_run
@@ -30,6 +30,7 @@ _HOMES = {
     "register_loss": "pipemlp.model.losses",
     "register_metric": "pipemlp.training.metrics",
     "register_source": "pipemlp.data",
+    "resume": "pipemlp.training.api",
     "simulate": "pipemlp.training.simulating",
     "train": "pipemlp.training.api",
     "validate": "pipemlp.training.api",
@@ -48,6 +49,7 @@ __all__ = [
     "register_loss",
     "register_metric",
     "register_source",
+    "resume",
     "simulate",
     "train",
     "validate",

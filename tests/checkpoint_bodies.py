@@ -12,7 +12,7 @@ from pipemlp.checkpoint.contents import Contents
 from pipemlp.checkpoint.folder import check_whole, step_folder
 from pipemlp.checkpoint.manifest import Manifest
 from pipemlp.checkpoint.pipeline_state import grid_facts, has_own_copies, load_pipeline, tensors_by_file
-from pipemlp.checkpoint.state_files import write_tensors
+from pipemlp.checkpoint.tensor_files import save_tensors
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.updates.groups import stage_group
 from pipemlp.engine.updates.local import LocalUpdate
@@ -67,7 +67,7 @@ def save(case: Case, precision: str, folder: Path) -> Left:
 
     def write(directory: Path) -> list[str]:
         for name, tensors in files.items():
-            write_tensors(directory / name, {key: tensor.clone() for key, tensor in tensors.items()})
+            save_tensors(directory / name, {key: tensor.clone() for key, tensor in tensors.items()})
         return list(files)
 
     def describe(entries) -> Manifest:

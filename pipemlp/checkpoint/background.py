@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 NICENESS = 10
 """Of the thread: where cores are few it takes what the training leaves of them, and about a tenth at least."""
@@ -26,8 +27,9 @@ class Background:
 
         def run() -> None:
             if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-                own = max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own)
+                with suppress(OSError):  # where nobody may, it is as important as the training
+                    own = max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
+                    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own)
             try:
                 work()
             except BaseException as error:  # noqa: BLE001 - raised where somebody waits

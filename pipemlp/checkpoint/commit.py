@@ -92,6 +92,7 @@ def _make(staging: Path, rank: int, num_bytes: int) -> None:
     if rank == 0:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
+        staging.chmod(staging.stat().st_mode & ~0o002)  # what everybody may write is not loaded again
     place = staging if staging.exists() else staging.parent
     place = place if place.exists() else place.parent
     free = shutil.disk_usage(place).free
@@ -103,15 +104,22 @@ def _write(staging: Path, writing: Writing, doing: Doing, step: int) -> dict[str
     doing(f"checkpoint {step}: writing")
     entries = {}
     for name in writing.write(staging):
+        _as_its_folder(staging / name)
         flush(staging / name)
         entries[name] = hashed(staging / name)
     flush(staging)
     return entries
 
 
+def _as_its_folder(path: Path) -> None:
+    """Who may read and write the folder may do so with a file in it, whoever made it."""
+    path.chmod(path.parent.stat().st_mode & 0o664)
+
+
 def _publish(folder: Path, step: int, manifest: Manifest, doing: Doing) -> None:
     staging, final = folder / saving_folder(step), folder / step_folder(step)
     replace_text(staging / MANIFEST_FILE, manifest.to_text())
+    _as_its_folder(staging / MANIFEST_FILE)
     flush(staging)
     if final.exists():  # not whole: a run that resumes from an older one comes to the same step again
         remove(final)

@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from pipemlp.checkpoint.tensor_files import save_tensors
 from pipemlp.checkpoint.trained_model import TrainedModel
 from pipemlp.config.errors import ConfigError, ModelFileError
 
@@ -50,7 +51,7 @@ def export(model: TrainedModel, output: Path) -> None:
 def _write_tensors(model: TrainedModel, path: Path) -> None:
     """Weights by `LAYER.NAME`; how inputs are standardised stands in the file's metadata."""
     own = {name: value.contiguous() for name, value in model.layers.state_dict().items()}
-    save_file(own, path, metadata={"preprocessing": json.dumps(model.preprocessing.to_json())})
+    save_tensors(path, own, {"preprocessing": json.dumps(model.preprocessing.to_json())})
     found = load_file(path)
     if found.keys() != own.keys() or not all(torch.equal(value, found[name]) for name, value in own.items()):
         raise ModelFileError(f"{path}: what was written is not what is read; look at the disk")

@@ -11,6 +11,7 @@ checkpoints/
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipemlp.config.errors import ModelFileError
 
 FOLDER = "checkpoints"
 POINTER = "latest"
-_STEP = re.compile(r"step-(\d{1,15})")
+_STEP = re.compile(r"step-(0|[1-9]\d{0,14})")
 _SAVING = re.compile(r"\.(saving|removing)-\d{1,15}")
 
 
@@ -105,10 +106,12 @@ def _refuse_foreign(path: Path) -> None:
         return
     if path.is_symlink():
         raise ModelFileError(f"{path}: is a symbolic link; a checkpoint holds plain files only")
-    if status.st_uid not in (os.getuid(), 0):
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise ModelFileError(f"{path}: is no file; a checkpoint holds plain files only")
+    if status.st_uid not in (os.geteuid(), 0):
         raise ModelFileError(f"{path}: belongs to another user (uid {status.st_uid}); copy it first, if you trust it")
     if status.st_mode & 0o002:
-        raise ModelFileError(f"{path}: everybody may write it; `chmod o-w {path}`, if you trust it")
+        raise ModelFileError(f"{path}: everybody may write it; `chmod -R o-w {path}`, if you trust it")
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,10 @@ def remove(directory: Path) -> None:
     if found:
         gone = directory.with_name(f".removing-{found[1]}")
         os.replace(directory, gone)
-    shutil.rmtree(gone)
+    if gone.is_symlink() or not gone.is_dir():
+        gone.unlink()
+    else:
+        shutil.rmtree(gone)
 
 
 def set_aside(directory: Path) -> None:

@@ -2,14 +2,16 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from pipemlp.checkpoint.tensor_files import save_tensors
 from pipemlp.config.errors import ModelFileError
 from pipemlp.config.files import replace_text
 from pipemlp.config.model import ModelConfig
@@ -32,8 +34,18 @@ def save_layers(directory: Path, tensors: Mapping[int, Mapping[str, torch.Tensor
     for index, layer in tensors.items():
         path = directory / layer_file(index)
         temporary = path.with_suffix(".tmp")
-        save_file({name: value.float().cpu().contiguous() for name, value in layer.items()}, temporary)
+        save_tensors(temporary, {name: value.float().cpu().contiguous() for name, value in layer.items()})
         os.replace(temporary, path)
+
+
+def publish(staging: Path, directory: Path) -> None:
+    """Put a model that is whole in the place of the one before; whoever reads meanwhile finds one of them, or none."""
+    before = directory.with_name(f".{directory.name}-before")
+    shutil.rmtree(before, ignore_errors=True)
+    if directory.exists():
+        os.replace(directory, before)
+    os.replace(staging, directory)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def save_index(

@@ -8,12 +8,11 @@ A key says which parameter, what of it, and where the stretch begins in the flat
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipemlp.config.errors import ModelFileError
@@ -41,11 +40,6 @@ def keyed(pieces: Iterable[Piece]) -> dict[int, dict[str, Tensor]]:
         for kind, tensor in piece.tensors.items():
             layers[piece.layer][f"{piece.name}/{kind}@{piece.start}"] = tensor
     return dict(layers)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """One safetensors file; tensors on the CPU."""
-    save_file(dict(tensors), path)
 
 
 class StateFiles:

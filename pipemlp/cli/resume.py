@@ -3,12 +3,10 @@
 import typer
 
 from pipemlp.cli.arguments import Overrides, Plugins, RunDir
-from pipemlp.config.loading import load_config
 from pipemlp.training.launch import launch
 from pipemlp.training.plugins import load_plugins
-from pipemlp.training.resuming import chosen_again
+from pipemlp.training.resuming import configuration_to_go_on
 from pipemlp.training.run import open_run
-from pipemlp.training.run_directory import CONFIG_FILE
 
 
 def resume(run_dir: RunDir, overrides: Overrides = None, plugin: Plugins = None) -> None:
@@ -20,10 +18,7 @@ def resume(run_dir: RunDir, overrides: Overrides = None, plugin: Plugins = None)
     Example: pipemlp resume runs/digits-20260102-030405 parallel.stages=1 parallel.data_parallel=2
     """
     load_plugins(plugin or [])
-    path = open_run(run_dir).dir
-    own = [*(overrides or []), f"run.dir={path.absolute()}"]
-    again = chosen_again(path / CONFIG_FILE, own)
+    config, again = configuration_to_go_on(open_run(run_dir).dir, overrides or [])
     if again:
         typer.echo(f"chosen anew for the other grid: {' '.join(again)}")
-    config = load_config(path / CONFIG_FILE, [*own, *again])
     raise typer.Exit(launch(config, plugin or [], resume=True).exit_code)

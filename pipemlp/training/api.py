@@ -8,10 +8,11 @@ from pipemlp.config.errors import UserError
 from pipemlp.config.loading import load_config
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.environment import WorkerEnvironment
-from pipemlp.training.launch import launch
+from pipemlp.training.launch import Ended, launch
 from pipemlp.training.plugins import load_plugins
 from pipemlp.training.preparation import Preparation, prepare_run
 from pipemlp.training.profile_launch import profile_first
+from pipemlp.training.resuming import configuration_to_go_on
 from pipemlp.training.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -45,13 +46,38 @@ def train(config: RunConfig | str | Path, plugins: Sequence[str] = ()) -> Run:
         UserError: one of its kinds, for what is wrong before the start, or with the message of the run that failed;
             `exit_code` tells which kind.
     """
-    if WorkerEnvironment.from_environ() is not None:
-        raise UserError("pipemlp.train starts its own processes; in a launcher, run `-m pipemlp train CONFIG` instead")
+    _refuse_launcher("train CONFIG")
     load_plugins(plugins)
     loaded = _configuration(config)
     if loaded.parallel == "auto":
         profile_first(loaded, plugins)
-    ended = launch(loaded, plugins)
+    return _finished(launch(loaded, plugins))
+
+
+def resume(run: Run | str | Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Run:
+    """Go on with a run after its newest whole checkpoint, as `pipemlp resume` does, and return it finished.
+
+    Args:
+        run: or its folder.
+        overrides: of its configuration, `section.key=value`; what may change stands in docs/reliability.md.
+        plugins: as for `train`.
+
+    Raises:
+        UserError: as `train` does.
+    """
+    _refuse_launcher("train CONFIG --resume auto")
+    load_plugins(plugins)
+    config, _ = configuration_to_go_on(_run(run).dir, overrides)
+    return _finished(launch(config, plugins, resume=True))
+
+
+def _refuse_launcher(instead: str) -> None:
+    if WorkerEnvironment.from_environ() is not None:
+        name = instead.partition(" ")[0]
+        raise UserError(f"pipemlp.{name} starts its own processes; in a launcher, run `-m pipemlp {instead}` instead")
+
+
+def _finished(ended: Ended) -> Run:
     run = open_run(ended.run_dir)
     if ended.exit_code:
         error = UserError(f"{ended.run_dir}: {run.status.message}")

@@ -17,7 +17,8 @@ from pipemlp.checkpoint.folder import FOLDER
 from pipemlp.checkpoint.manifest import FileEntry, Manifest, fact
 from pipemlp.checkpoint.pipeline_state import grid_facts, has_own_copies, tensors_by_file
 from pipemlp.checkpoint.snapshot import Snapshot
-from pipemlp.checkpoint.state_files import layer_state_file, write_tensors
+from pipemlp.checkpoint.state_files import layer_state_file
+from pipemlp.checkpoint.tensor_files import save_tensors
 from pipemlp.config.errors import ModelFileError
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.updates.making import FOR_EVER_SECONDS
@@ -74,6 +75,8 @@ class Checkpointer:
         """Seconds that the training waited for each save."""
         self.last_saved = 0
         """The step of the newest one that is known to be whole; `finish` learns of it."""
+        self.num_saved = 0
+        """That are known to be whole."""
         self._begun: int | None = None
         self._left: str | None = None
 
@@ -110,7 +113,8 @@ class Checkpointer:
             self._background.wait()
         except ModelFileError as error:
             return f"{error}; the checkpoints before are untouched"
-        self.last_saved = self.last_saved if begun is None else begun
+        if begun is not None:
+            self.last_saved, self.num_saved = begun, self.num_saved + 1
         left, self._left = self._left, None
         return left
 
@@ -121,7 +125,7 @@ class Checkpointer:
         def write(directory: Path) -> list[str]:
             for name, tensors in copies.items():
                 self._doing(f"checkpoint {position.step}: writing {name}")
-                write_tensors(directory / name, tensors)
+                save_tensors(directory / name, tensors)
             return [*copies, *(self._small_files(directory, position) if self._ranks.rank == 0 else ())]
 
         def describe(files: Mapping[str, FileEntry]) -> Manifest:

@@ -17,7 +17,7 @@ from pipemlp.checkpoint.folder import (
     set_aside,
     step_folder,
 )
-from pipemlp.checkpoint.manifest import fact
+from pipemlp.checkpoint.manifest import MANIFEST_FILE, fact
 from pipemlp.config.errors import ConfigError
 from pipemlp.config.files import replace_text
 from pipemlp.config.loading import load_config
@@ -157,6 +157,22 @@ def chosen_again(path: Path, overrides: Sequence[str]) -> list[str]:
     return [f"parallel.{name}={value}" for name, value in again.items() if name not in given]
 
 
+def configuration_to_go_on(run_dir: Path, overrides: Sequence[str]) -> tuple[RunConfig, list[str]]:
+    """What a run goes on with, and what was chosen anew for another grid.
+
+    Args:
+        run_dir: of the run.
+        overrides: of the user, `section.key=value`.
+
+    Raises:
+        ConfigError: if they do not fit, or the folder is a checkpoint.
+    """
+    refuse_checkpoint(run_dir)
+    path, own = run_dir / CONFIG_FILE, [*overrides, f"run.dir={run_dir.absolute()}"]
+    again = chosen_again(path, own)
+    return load_config(path, [*own, *again]), again
+
+
 def tidy(run_dir: Path, step: int) -> None:
     """Remove what an interrupted save left, and lines of metrics.jsonl that will be written again; newer checkpoints
     that are not whole are set aside, so that those which this run writes take their place.
@@ -184,6 +200,18 @@ def _stays(line: str, step: int) -> bool:
         return line.endswith("\n") and entry["step"] <= step and entry["split"] != "test"
     except (ValueError, KeyError, TypeError):
         return False  # a line that a killed run did not finish
+
+
+def refuse_checkpoint(run_dir: Path) -> None:
+    """A checkpoint looks like a run from which one could go on, and would be damaged by it.
+
+    Raises:
+        ConfigError: naming the run that it belongs to.
+    """
+    if (run_dir / MANIFEST_FILE).is_file():
+        raise ConfigError(
+            f"{run_dir}: is a checkpoint, not a run; its run, {run_dir.parent.parent}, goes on after the newest one"
+        )
 
 
 def holds_run(run_dir: Path) -> bool:

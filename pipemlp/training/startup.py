@@ -16,7 +16,7 @@ from pipemlp.launching.processes import check_processes, check_world_size
 from pipemlp.planning.plan_file import PlanFile, parse_plan_file
 from pipemlp.schedule.torch_csv import write_csv
 from pipemlp.training.preparation import Preparation, Progress, prepare_run
-from pipemlp.training.resuming import find_resumption, holds_run, tidy
+from pipemlp.training.resuming import find_resumption, holds_run, refuse_checkpoint, tidy
 from pipemlp.training.run_directory import (
     CHECKPOINT_VARIABLE,
     RUN_DIR_VARIABLE,
@@ -88,6 +88,7 @@ def begin_or_resume(preparation: Preparation) -> Begun:
     if config.run.dir == "auto":
         raise ConfigError("--resume auto: run.dir is not set; name the folder in which the run is to be found again")
     run_dir = Path(config.run.dir).expanduser().absolute()
+    refuse_checkpoint(run_dir)
     if not holds_run(run_dir):
         return begin(preparation, "no run yet: it begins")
     lock = RunLock(run_dir)

@@ -75,6 +75,7 @@ class FirstRankWatcher:
         report: PredictionReport | None = None,
         exchanged: ExchangeReport | None = None,
         stalls: Sequence[float] = (),
+        num_saved: int = 0,
     ) -> None:
         """The summary, how far the plan was off if there was one, and the end in status.json.
 
@@ -83,6 +84,7 @@ class FirstRankWatcher:
             report: of the prediction.
             exchanged: what exchanges cost.
             stalls: seconds that the training waited for each checkpoint.
+            num_saved: of them, those that are whole.
         """
         rows = {"steps": f"{outcome.step}"}
         if outcome.best_step != outcome.step:
@@ -95,9 +97,8 @@ class FirstRankWatcher:
             write_exchange(self._run_dir, exchanged)
             rows |= exchanged.lines()
         if stalls:
-            rows["checkpoints"] = (
-                f"{len(stalls)} saved; the training waited at most {seconds_text(max(stalls))} for one"
-            )
+            saved = f"{num_saved} saved" if num_saved == len(stalls) else f"{num_saved} of {len(stalls)} saved"
+            rows["checkpoints"] = f"{saved}; the training waited at most {seconds_text(max(stalls))} for one"
         rows["memory of rank 0"] = size_text(memory_bytes())
         rows["model"] = str(self._run_dir / "model")
         rows["metrics"] = str(self._run_dir / "metrics.jsonl")

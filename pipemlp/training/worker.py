@@ -2,13 +2,14 @@
 
 import json
 import platform
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from pipemlp.checkpoint.model_files import layer_file, save_layers
+from pipemlp.checkpoint.model_files import layer_file, publish, save_layers
 from pipemlp.config.errors import ClusterError, DataError, RunFailedError
 from pipemlp.config.root import RunConfig
 from pipemlp.data import PreparedData, Preprocessing, prepare
@@ -103,7 +104,7 @@ def run_worker(
     exchanged = exchange_report(pipeline)
     leave_processes()
     if isinstance(watcher, FirstRankWatcher):
-        watcher.finish(outcome, report, exchanged, checkpointer.stalls)
+        watcher.finish(outcome, report, exchanged, checkpointer.stalls, checkpointer.num_saved)
     return 0
 
 
@@ -177,20 +178,24 @@ def same_data(data: PreparedData, learned: Preprocessing, content: list[str]) ->
 
 
 def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outcome: Outcome) -> None:
-    """Each rank of replica 0 writes its layers; rank 0 the index.
+    """Each rank of replica 0 writes its layers; rank 0 the index, and puts all in the place of an earlier model.
 
     Raises:
         ClusterError: if rank 0 does not see what the others wrote.
     """
-    directory = run_dir / "model"
+    directory, staging = run_dir / "model", run_dir / ".model-saving"
+    if dist.get_rank() == 0:
+        shutil.rmtree(staging, ignore_errors=True)
+    dist.barrier()
     if pipeline.place.replica == 0:
-        save_layers(directory, pipeline.layer_tensors())
+        save_layers(staging, pipeline.layer_tensors())
     dist.barrier()
     if dist.get_rank() == 0:
-        unseen = [layer.index for layer in preparation.layers if not (directory / layer_file(layer.index)).is_file()]
+        unseen = [layer.index for layer in preparation.layers if not (staging / layer_file(layer.index)).is_file()]
         if unseen:
             raise ClusterError(
                 f"{directory}: layers {unseen[0]}..{unseen[-1]} were written on another host and cannot be seen here; "
                 "put run.dir on a file system that all hosts share"
             )
-        save_index_of(directory, preparation, outcome.best_step)
+        save_index_of(staging, preparation, outcome.best_step)
+        publish(staging, directory)

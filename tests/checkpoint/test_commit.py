@@ -1,5 +1,6 @@
 """A checkpoint is there whole or not at all, wherever its writing ends."""
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -216,6 +217,8 @@ DAMAGE = {
     "swapped": (swapped, "its content is not what was written"),
     "a link": (linked, "is a symbolic link"),
     "open to everybody": (lambda d: (d / "layer-0").chmod(0o666), "everybody may write it"),
+    "a pipe": (lambda d: ((d / "layer-0").unlink(), os.mkfifo(d / "layer-0")), "is no file"),
+    "manifest a pipe": (lambda d: ((d / MANIFEST_FILE).unlink(), os.mkfifo(d / MANIFEST_FILE)), "is no file"),
     "manifest gone": (lambda d: (d / MANIFEST_FILE).unlink(), "MANIFEST.json is missing"),
     "manifest cut": (lambda d: (d / MANIFEST_FILE).write_text('{"format": 1'), "it is no JSON"),
     "manifest of another step": (
@@ -254,13 +257,30 @@ def test_a_damaged_one_is_passed_over_with_its_reason(kind, tmp_path):
 
 def test_a_foreign_owner_is_refused(tmp_path, monkeypatch):
     save(tmp_path, 10)
-    monkeypatch.setattr("os.getuid", lambda: 12345)
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
     (tmp_path / "step-10" / "layer-0").lstat()
     real = Path.lstat
 
     class Status:
-        st_uid, st_mode = 4711, 0o644
+        st_uid, st_mode = 4711, 0o100644
 
     monkeypatch.setattr(Path, "lstat", lambda self: Status() if self.name == "layer-0" else real(self))
     with pytest.raises(ModelFileError, match="belongs to another user \\(uid 4711\\)"):
         check_whole(tmp_path / "step-10")
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_a_checkpoint_is_read_by_whoever_its_folder_says_and_written_by_nobody_else(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        save(tmp_path, 10)
+    finally:
+        os.umask(before)
+    assert newest_whole(tmp_path)[0].manifest.step == 10
+    wanted = 0o664 & ~mask
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "step-10").iterdir()} == {wanted}
+
+
+def test_another_spelling_of_a_step_is_none(tmp_path):
+    (tmp_path / "step-0070").mkdir()
+    assert saved_steps(tmp_path) == []

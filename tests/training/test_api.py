@@ -130,7 +130,22 @@ def test_train_says_what_is_wrong_before_anything_starts(config, monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(UserError, match="starts its own processes"):
         pipemlp.train(config)
+    with pytest.raises(UserError, match="in a launcher, run `-m pipemlp train CONFIG --resume auto`"):
+        pipemlp.resume(config.parent)
     assert not (config.parent / "runs").exists()
+
+
+def test_resume_goes_on_as_the_command_does(config, tmp_path, monkeypatch):
+    (tmp_path / "config.resolved.yaml").write_text(CONFIG)
+    write_status(tmp_path, "finished", step=9)
+    told = []
+    monkeypatch.setattr(
+        "pipemlp.training.api.launch", lambda *own, **options: told.append((own, options)) or Ended(tmp_path, 0)
+    )
+    run = pipemlp.resume(tmp_path, ["training.epochs=7"])
+    ((loaded, plugins), options) = told[0]
+    assert (run.dir, run.status.step, options, list(plugins)) == (tmp_path, 9, {"resume": True}, [])
+    assert loaded.training.epochs == 7 and loaded.run.dir == str(tmp_path)
 
 
 def test_train_raises_what_the_run_said(config, tmp_path, monkeypatch):

@@ -6,11 +6,12 @@ import pytest
 
 from pipemlp.checkpoint.folder import FOLDER, Checkpoint
 from pipemlp.checkpoint.manifest import Manifest
+from pipemlp.config.errors import ConfigError
 from pipemlp.config.files import replace_text
 from pipemlp.config.loading import load_config
 from pipemlp.config.writing import write_config
 from pipemlp.training import resuming
-from pipemlp.training.resuming import METRICS_FILE, chosen_again, find_resumption, tidy
+from pipemlp.training.resuming import METRICS_FILE, chosen_again, configuration_to_go_on, find_resumption, tidy
 
 CONFIG = """
 data: {source: digits}
@@ -31,6 +32,23 @@ def test_what_was_passed_over_is_set_aside(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["damaged-20", "damaged-30", "latest", "step-10"]
     assert (folder / "damaged-20" / "weights").read_text() == "half"
     assert (folder / "latest").read_text() == "step-10\n"
+
+
+def test_what_is_no_folder_goes_too(tmp_path):
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    (folder / ".saving-5").write_text("")
+    (folder / ".removing-6").symlink_to(tmp_path)
+    tidy(tmp_path, 0)
+    assert list(folder.iterdir()) == [] and tmp_path.is_dir()
+
+
+def test_nobody_goes_on_inside_a_checkpoint(tmp_path):
+    checkpoint = tmp_path / "run" / FOLDER / "step-10"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "MANIFEST.json").write_text("{}")
+    with pytest.raises(ConfigError, match=rf"is a checkpoint, not a run; its run, {tmp_path}/run, goes on"):
+        configuration_to_go_on(checkpoint, [])
 
 
 def test_lines_that_will_come_again_go(tmp_path):
