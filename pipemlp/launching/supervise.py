@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import psutil
 
 from pipemlp.config.errors import ClusterError
 from pipemlp.launching.environment import SUPERVISOR_PID
-from pipemlp.launching.outcome import Outcome, conclude
+from pipemlp.launching.outcome import Outcome, conclude, stop_code
 from pipemlp.launching.process_tree import ProcessTree
 from pipemlp.launching.status import RunStatus, read_status
 from pipemlp.launching.watch import STOP_SIGNALS
@@ -149,6 +150,38 @@ def _start(command: Sequence[str], environment: Mapping[str, str], output: int |
 
 
 @contextmanager
+def ending_at_once() -> Iterator[None]:
+    """While nothing has begun, a signal to stop ends this process with the promised code: there is nothing to save.
+
+    SIGINT stays what it is in Python; outside the main thread nothing can be done.
+    """
+
+    def end(signum: int, _: FrameType | None) -> None:
+        print(f"stopped by {signal.Signals(signum).name} before the run began; run it again", file=sys.stderr)
+        raise SystemExit(stop_code(signum))
+
+    with handled({signum: end for signum in STOP_SIGNALS if signum != signal.SIGINT}):
+        yield
+
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+@contextmanager
+def handled(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+    """With these handlers for a while, but for signals that are ignored; outside the main thread without."""
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        taken = {signum: own for signum, own in handlers.items() if signal.getsignal(signum) is not signal.SIG_IGN}
+        previous = {signum: signal.signal(signum, own) for signum, own in taken.items()}
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
 def caught_signals() -> Iterator[list[int]]:
     """Collect stop signals instead of obeying them, in order; outside the main thread none can be caught."""
     caught: list[int] = []
@@ -156,13 +189,5 @@ def caught_signals() -> Iterator[list[int]]:
     def catch(signum: int, _: FrameType | None) -> None:
         caught.append(signum)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(dict.fromkeys(STOP_SIGNALS, catch)):
         yield caught
-        return
-    taken = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
-    previous = {signum: signal.signal(signum, catch) for signum in taken}
-    try:
-        yield caught
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, signal.SIG_DFL if handler is None else handler)

@@ -9,7 +9,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.launching.command import local_command, plugin_arguments, printable_command, visible_devices
 from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import own_port
-from pipemlp.launching.supervise import caught_signals, run_launcher
+from pipemlp.launching.supervise import caught_signals, ending_at_once, run_launcher
 from pipemlp.training.planning import planning_inputs
 from pipemlp.training.relay import shown_output
 from pipemlp.training.report import grid_text
@@ -44,13 +44,14 @@ def launch(
     Raises:
         UserError: for everything that can be known before the processes start.
     """
-    planned = read_plan_file(plan_path) if plan_path is not None else None
-    preparation = prepare_locally(config, _Patience(), planned)
-    plan = preparation.plan
-    device = preparation.config.run.device
-    devices = visible_devices(plan.num_ranks) if device == "cuda" else None
-    port = own_port()
-    begun = begin_or_resume(preparation) if resume else begin(preparation)
+    with ending_at_once():
+        planned = read_plan_file(plan_path) if plan_path is not None else None
+        preparation = prepare_locally(config, _Patience(), planned)
+        plan = preparation.plan
+        device = preparation.config.run.device
+        devices = visible_devices(plan.num_ranks) if device == "cuda" else None
+        port = own_port()
+        begun = begin_or_resume(preparation) if resume else begin(preparation)
     for note in (*preparation.notes, *begun.notes):
         print(note)
     print(

@@ -35,6 +35,18 @@ class RunLock:
             os.close(self._descriptor)
 
 
+def is_held(run_dir: Path) -> bool:
+    """Whether some process holds the lock of a run."""
+    try:
+        descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _locked(descriptor: int) -> bool:
     """Whether nobody else has it; on a file system without locks nobody can be kept out."""
     try:

@@ -208,3 +208,23 @@ def test_workers_that_save_have_their_time_without_a_launcher_too(caught, expect
     )
     supervision._wait_for_survivors()
     assert supervision.tree.workers() == expected
+
+
+BEGINNING = """
+import time
+from pipemlp.launching.supervise import ending_at_once
+with ending_at_once():
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_run_that_has_not_begun_ends_at_once_and_is_to_be_run_again(signum):
+    process = subprocess.Popen(
+        [sys.executable, "-c", BEGINNING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (75, f"stopped by {signum.name} before the run began; run it again\n")

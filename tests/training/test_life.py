@@ -7,10 +7,12 @@ import time
 
 import pytest
 
+from pipemlp.launching.environment import SUPERVISOR_PID
 from pipemlp.launching.outcome import preempted_at_start
 from pipemlp.launching.status import read_status, report_failure, write_status
 from pipemlp.training import life as living
 from pipemlp.training.life import Life
+from pipemlp.training.run_lock import RunLock
 
 FOR_EVER = 1e6
 """Seconds: the patience of a stop ends by a timer, which would end the tests."""
@@ -116,3 +118,17 @@ def test_without_a_stop_a_dead_launcher_is_the_end(life):
     assert code_of(life.lost_parent, "its parent, process 1, has died") == 5
     assert time.monotonic() - started < 5.0
     assert read_status(life.run_dir).message == "its parent, process 1, has died"
+
+
+@pytest.mark.parametrize("is_supervised", [True, False])
+def test_who_outlives_its_run_says_nothing_of_the_next(life, monkeypatch, is_supervised):
+    """The next `pipemlp train` holds the lock by then; under a launcher by hand rank 0 does, and it is still its run."""
+    monkeypatch.delenv(SUPERVISOR_PID, raising=False)
+    if is_supervised:
+        monkeypatch.setenv(SUPERVISOR_PID, "1")
+    lock = RunLock(life.run_dir)
+    assert code_of(life.lost_parent, "its parent has died") == 5
+    assert read_status(life.run_dir).state == ("running" if is_supervised else "failed")
+    lock.release()
+    assert code_of(life.lost_parent, "its parent has died") == 5
+    assert read_status(life.run_dir).state == "failed"
