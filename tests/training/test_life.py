@@ -122,7 +122,7 @@ def test_without_a_stop_a_dead_launcher_is_the_end(life):
 
 @pytest.mark.parametrize("is_supervised", [True, False])
 def test_who_outlives_its_run_says_nothing_of_the_next(life, monkeypatch, is_supervised):
-    """The next `pipemlp train` holds the lock by then; under a launcher by hand rank 0 does, and it is still its run."""
+    """The next `pipemlp train` holds the lock by then; under a launcher by hand rank 0 of the same run does."""
     monkeypatch.delenv(SUPERVISOR_PID, raising=False)
     if is_supervised:
         monkeypatch.setenv(SUPERVISOR_PID, "1")
