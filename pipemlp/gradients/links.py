@@ -16,8 +16,6 @@ Message = tuple[Tensor, int]
 """Values, and the replica that they go to or come from."""
 Posted = tuple[dist.Work, int | None]
 """What to wait for, and the replica at the other end, where that is one."""
-PACED_BYTES = 2**16
-"""Messages of a swap from this size on go one at a time: smaller ones lose more by waiting than by meeting."""
 
 
 class ExchangeError(RunFailedError):
@@ -106,26 +104,15 @@ class Links:
     def swap(self, outgoing: Sequence[Tensor], incoming: Sequence[Tensor], moment: str) -> None:
         """Send every other replica its tensor, and receive one from each; what is for this one stays.
 
-        Large messages go in rounds, so that no two of them meet at the link of a receiver:
-
-            four replicas     round 1   0►1 1►2 2►3 3►0     round 2   0►2 1►3 2►0 3►1     round 3   0►3 1►0 2►1 3►2
+        Those after this replica come first, so that not all send to the same one at once.
 
         Raises:
             ExchangeError: if a replica is gone or does not answer.
         """
-        steps = range(1, self.num_replicas)
-        sources, targets = ([(self.rank + sign * step) % self.num_replicas for step in steps] for sign in (-1, 1))
-        receives = [(incoming[each], each) for each in sources]
-        sends = [(outgoing[each], each) for each in targets]
-        if self._sends_as_one or max((each.nbytes for each in outgoing), default=0) < PACED_BYTES:
-            for work, replica in self.exchange(receives, sends):
-                self.wait(work, replica, moment)
-            return
-        awaited = [(self.receive(values, replica), replica) for values, replica in receives]
-        for (values, target), (work, source) in zip(sends, awaited, strict=True):
-            sent = self.send(values, target)
-            self.wait(work, source, moment)
-            self.wait(sent, target, moment)
+        others = [(self.rank + ahead) % self.num_replicas for ahead in range(1, self.num_replicas)]
+        posted = self.exchange([(incoming[each], each) for each in others], [(outgoing[each], each) for each in others])
+        for work, replica in posted:
+            self.wait(work, replica, moment)
 
     def wait(self, work: dist.Work, replica: int | None, moment: str) -> None:
         """Wait for a message (on a GPU: let the stream wait).
