@@ -37,7 +37,9 @@ class Stopping:
 
     @property
     def signum(self) -> int:
-        """Why; known once `stops_before` has said so."""
+        """Why; known as soon as anybody asks, though this rank may not have heard of it."""
+        if self._signum is None and self._store.check([f"{self._name}asked"]):
+            return int(self._store.get(f"{self._name}asked"))
         return self._signum if self._signum is not None else signal.SIGTERM
 
     @property

@@ -221,8 +221,8 @@ class Trainer:
                 self._training_seconds += time.perf_counter() - started
                 self._num_samples += sum(map(self._rows_of, range(before, done)))
                 self._warn()
-                if done <= step:  # somebody asked for a stop
-                    self._stops_before(done)
+                if done <= step:  # somebody asked for a stop, whether this rank has heard of it or not
+                    self._is_stopped = True
                     break
                 if budget.evaluates_after(step):
                     stops = self._has_stopped = self._evaluate(done)

@@ -1,5 +1,6 @@
 """What a training does with its checkpoints: what it follows, what it says when they fail, what it waits for."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -133,6 +134,23 @@ def test_a_stop_that_cannot_save_is_a_failure():
         stopped_at(trainer_of(config_of(), fake, asked=ASKED), 7).run()
     assert caught.value.exit_code == 6
     assert fake.notes == [f"warning: {FULL}; the training goes on"]
+
+
+def test_replicas_apart_that_were_stopped_early_know_it_without_having_heard(monkeypatch):
+    """The signal may be known to one rank only; that fewer steps were done than there are is known to all."""
+    asked = SimpleNamespace(signum=15, is_asked=False, stops_before=lambda step: False)
+    trainer = trainer_of(config_of(), Notes(), asked=asked)
+    trainer._budget = SimpleNamespace(
+        num_steps=10, evaluates_after=lambda step: step == 9, saves_after=lambda step: False
+    )
+    trainer._pipeline.update.judged, trainer._pipeline.update.warnings = nullcontext, list
+    trainer._rows_of = lambda step: 8
+    stretches = []
+    monkeypatch.setattr(
+        training, "AsynchronousSteps", lambda *own: SimpleNamespace(run=lambda *own: stretches.append(own) or 4)
+    )
+    assert (trainer._train_apart(), trainer._is_stopped, trainer._num_samples) == (4, True, 32)
+    assert stretches == [(0, 10)]
 
 
 def test_what_was_begun_to_be_saved_is_there_before_a_run_fails():

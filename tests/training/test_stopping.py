@@ -63,6 +63,14 @@ def test_a_step_that_needs_the_others_is_followed():
     assert reached == [21, 21]
 
 
+def test_the_signal_is_known_to_who_has_not_heard_yet(monkeypatch):
+    monkeypatch.setattr(Stopping, "_listen", lambda self: None)
+    store = dist.HashStore()
+    one, other = (Stopping(store, rank, 2) for rank in range(2))
+    one.ask(2)
+    assert not other.is_asked and other.signum == 2
+
+
 def test_nobody_stops_who_was_not_asked():
     ranks = [Stopping(dist.HashStore(), 0, 1)]
     assert not any(ranks[0].stops_before(step) for step in range(100))
