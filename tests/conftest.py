@@ -6,7 +6,10 @@ import signal
 from itertools import cycle
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("untimed", deadline=None)  # a busy machine is no mistake
+settings.load_profile("untimed")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell's background job ignores it, and so would all processes that the tests interrupt
