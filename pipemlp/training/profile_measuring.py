@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 import torch
 
@@ -80,6 +81,7 @@ def measure_profile(
     Raises:
         RunFailedError: if the time ends before every kind of layer is measured once.
     """
+    import_module("torch._dynamo")  # what counts storages loads it at its first use, which is not to be measured
     budget = Budget(seconds)
     kind_of_layer, firsts = kinds_of(subject.layers)
     making = _making(subject, together.device)
