@@ -76,19 +76,20 @@ def commit(
         ModelFileError: on every rank, if any of them could not write; what was there before is untouched.
     """
     staging = folder / saving_folder(step)
-    doing(f"checkpoint {step}: making a folder")
     num_bytes = sum(together.everyone(writing.num_bytes))
-    _agreed(together, step, lambda: _make(staging, together.rank, num_bytes))
-    written = _agreed(together, step, lambda: _write(staging, writing, doing, step), staging)
+    agreed = _Agreement(together, step, staging, doing)
+    agreed.on(lambda: _make(staging, together.rank, num_bytes, doing, step))
+    written = agreed.on(lambda: _write(staging, writing, doing, step))
     if together.rank != 0:
-        _agreed(together, step, lambda: None, staging)
+        agreed.on(lambda: None)
         return
     files = {name: entry for own in written for name, entry in own.items()}
-    _agreed(together, step, lambda: _publish(folder, step, describe(files), doing), staging)
+    agreed.on(lambda: _publish(folder, step, describe(files), doing))
 
 
-def _make(staging: Path, rank: int, num_bytes: int) -> None:
+def _make(staging: Path, rank: int, num_bytes: int, doing: Doing, step: int) -> None:
     """The folder, if there is space for what all ranks write."""
+    doing(f"checkpoint {step}: making a folder")
     if rank == 0:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -104,6 +105,7 @@ def _write(staging: Path, writing: Writing, doing: Doing, step: int) -> dict[str
     doing(f"checkpoint {step}: writing")
     entries = {}
     for name in writing.write(staging):
+        doing(f"checkpoint {step}: flushing {name}")
         _as_its_folder(staging / name)
         flush(staging / name)
         entries[name] = hashed(staging / name)
@@ -154,6 +156,7 @@ def prune(folder: Path, newest: int, keep: int, kept_too: int | None, doing: Doi
         if step != kept_too:
             doing(f"checkpoint {step}: removing")
             remove(folder / step_folder(step))
+    doing("")
 
 
 def flush(path: Path) -> None:
@@ -165,21 +168,42 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _agreed(together: Together, step: int, act: Callable[[], Value], staging: Path | None = None) -> list[Value]:
-    """What `act` returned on every rank; if it failed on any, all raise the same."""
-    own: tuple[Value | None, str | None]
-    try:
-        own = act(), None
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others wait for this rank's word
-        own = None, _reason(error)
-    everyone = together.everyone(own)
-    failed = [(rank, message) for rank, (_, message) in enumerate(everyone) if message is not None]
-    if failed:
-        if staging is not None and together.rank == 0:
-            shutil.rmtree(staging, ignore_errors=True)
-        rank, message = failed[0]
-        raise ModelFileError(f"checkpoint of step {step}: rank {rank} could not write it: {message}")
-    return [value for value, _ in everyone]  # type: ignore[misc]
+@dataclass(frozen=True)
+class _Agreement:
+    """All ranks do a part of a save, and go on only if all could.
+
+    Args:
+        together: all ranks.
+        step: of the checkpoint.
+        staging: the folder that goes if one could not.
+        doing: told that this rank waits for the others, which is nothing of its own.
+    """
+
+    together: Together
+    step: int
+    staging: Path
+    doing: Doing
+
+    def on(self, act: Callable[[], Value]) -> list[Value]:
+        """What `act` returned on every rank; if it failed on any, all raise the same.
+
+        Raises:
+            ModelFileError: naming the first rank that failed, and why.
+        """
+        own: tuple[Value | None, str | None]
+        try:
+            own = act(), None
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others wait for this rank's word
+            own = None, _reason(error)
+        self.doing("")
+        everyone = self.together.everyone(own)
+        failed = [(rank, message) for rank, (_, message) in enumerate(everyone) if message is not None]
+        if failed:
+            if self.together.rank == 0:
+                shutil.rmtree(self.staging, ignore_errors=True)
+            rank, message = failed[0]
+            raise ModelFileError(f"checkpoint of step {self.step}: rank {rank} could not write it: {message}")
+        return [value for value, _ in everyone]  # type: ignore[misc]
 
 
 def _reason(error: Exception) -> str:

@@ -19,13 +19,17 @@ Posted = tuple[dist.Work, int | None]
 
 
 class ExchangeError(RunFailedError):
+    """Replicas could not exchange what they had to."""
+
+
+class ReplicaLostError(ExchangeError):
     """A replica is gone, or stopped answering, in the middle of an exchange."""
 
 
-def lost(replica: int | None, moment: str) -> ExchangeError:
+def lost(replica: int | None, moment: str) -> ReplicaLostError:
     """What to say when a replica, or one of all, does not answer."""
     who = "a replica" if replica is None else f"replica {replica}"
-    return ExchangeError(f"{moment}: {who} left or stopped answering")
+    return ReplicaLostError(f"{moment}: {who} left or stopped answering")
 
 
 class _Settled:

@@ -22,13 +22,13 @@ def watch_parents(on_death: Callable[[str], None], poll_seconds: float = 0.5) ->
     taking anyone along), and the process named by PIPEMLP_SUPERVISOR_PID. Call it first thing in a worker: a launcher
     that dies earlier is not seen. `on_death` should record the failure and end the process by os._exit.
     """
-    watched = _watched()
     parent = os.getppid()
+    parent_name, watched = _watched(parent)
 
     def poll() -> None:
         while True:
             # A parent's death is seen by being adopted, which needs no right to look at the parent.
-            dead = f"its parent, process {parent}," if os.getppid() != parent else _first_dead(watched)
+            dead = f"{parent_name}, process {parent}," if os.getppid() != parent else _first_dead(watched)
             if dead is not None:
                 on_death(f"{dead} has died")
                 return
@@ -80,18 +80,21 @@ def handle_termination(
     return thread
 
 
-def _watched() -> list[tuple[str, psutil.Process | None]]:
-    """Descriptions and processes; None for one that was gone already."""
+def _watched(parent_pid: int) -> tuple[str, list[tuple[str, psutil.Process | None]]]:
+    """What the parent is; descriptions and processes of those above it, None for one that was gone already."""
+    parent_name = "its parent"
     watched: list[tuple[str, psutil.Process | None]] = []
     with suppress(psutil.Error):  # processes of other users may be hidden; the parent is watched without a look at it
-        parent = psutil.Process(os.getppid())
+        parent = psutil.Process(parent_pid)
         grandparent = parent.ppid()
-        if grandparent > 0 and _LAUNCH_MODULE in parent.cmdline():
-            watched.append((f"the deepspeed launcher, process {grandparent},", psutil.Process(grandparent)))
+        if _LAUNCH_MODULE in parent.cmdline():
+            parent_name = "the deepspeed launcher"
+            if grandparent > 0:
+                watched.append((f"the deepspeed launcher, process {grandparent},", psutil.Process(grandparent)))
     pid = os.environ.get(SUPERVISOR_PID, "")
     if pid.isascii() and pid.isdigit():
         watched.append((f"pipemlp train, process {pid},", _process(int(pid))))
-    return watched
+    return parent_name, watched
 
 
 def _process(pid: int) -> psutil.Process | None:

@@ -1,5 +1,6 @@
 """What a rank does right now, in words, for the others to say when it is lost."""
 
+import time
 from collections.abc import Callable
 
 
@@ -12,7 +13,7 @@ class Doing:
 
     def __init__(self, text: str = "start-up") -> None:
         self._text = text
-        self._saving = ""
+        self._saving, self._saving_since = "", time.monotonic()
         self.finer: Callable[[], str] = lambda: ""
         """More about it, asked when somebody wants to know."""
 
@@ -21,9 +22,13 @@ class Doing:
         self._text = text
 
     def saving(self, text: str) -> None:
-        """The same for what is done beside it, by the thread that saves."""
-        self._saving = text
+        """The same for what is done beside it, by the thread that saves; nothing while it waits for other ranks."""
+        self._saving, self._saving_since = text, time.monotonic()
 
     def text(self) -> str:
         """All of it in one line."""
         return ", ".join(part for part in (self._text, self.finer(), self._saving) if part)
+
+    def saving_seconds(self) -> float:
+        """For how long the thread that saves has been at what it reported last; 0 if it has nothing to do."""
+        return time.monotonic() - self._saving_since if self._saving else 0.0

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +26,8 @@ PEER_LEFT = (
     "NCCL communicator was aborted",
 )
 """What torch says on a rank whose peer is gone."""
+ONLY_NOTICED = ("PeerLostError", "ReplicaLostError")
+"""Errors of a rank whose peer is gone; by name, as their modules load torch."""
 OWN_CAUSE_SECONDS = 2.0
 """How long a rank that only noticed waits for the one that failed to say why."""
 
@@ -32,6 +35,8 @@ OWN_CAUSE_SECONDS = 2.0
 def describe(error: BaseException) -> tuple[str, int, bool]:
     """Message, exit code, and whether the failure is this rank's own."""
     text = str(error)
+    if type(error).__name__ in ONLY_NOTICED:
+        return f"{text}; see its log in logs/", 6, False
     if isinstance(error, UserError):
         return text, error.exit_code, True
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text or isinstance(error, MemoryError):
@@ -44,17 +49,29 @@ def describe(error: BaseException) -> tuple[str, int, bool]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f"{error.filename}: " if error.filename else ""
         return f"the disk is full: {where}{error.strerror}; make room, then go on with pipemlp resume", 6, True
-    if type(error).__name__ == "PeerLostError":
-        return f"{text}; see its log in logs/", 6, False
     if isinstance(error, RuntimeError) and any(sign in text for sign in PEER_LEFT):
         return "another rank left or stopped answering; see its log in logs/", 6, False
     return f"{type(error).__name__}: {text}", 1, True
 
 
-def fail(error: BaseException, *, terminal: Terminal, run_dir: Path | None, rank: int) -> NoReturn:
-    """Say, record and leave; never returns. The traceback of a bug goes to the log."""
+def fail(
+    error: BaseException,
+    *,
+    terminal: Terminal,
+    run_dir: Path | None,
+    rank: int,
+    who_is_gone: Callable[[], str] = lambda: "",
+) -> NoReturn:
+    """Say, record and leave; never returns. The traceback goes to the log.
+
+    Args:
+        error: why.
+        who_is_gone: what is known of ranks that have died, asked where another's death may be the reason.
+    """
     message, exit_code, own = describe(error)
     traceback.print_exception(error)
+    if not own and (gone := who_is_gone()):
+        message = f"{gone}; {message}"
     end(message, exit_code, own, terminal=terminal, run_dir=run_dir, rank=rank, traced=exit_code == 1)
 
 

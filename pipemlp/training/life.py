@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from pipemlp.config.errors import ClusterError, UserError
+from pipemlp.config.errors import ClusterError, RunFailedError, UserError
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.devices import device_of_run
 from pipemlp.launching.environment import SUPERVISOR_PID, WorkerEnvironment
@@ -66,6 +66,9 @@ class Life:
         self.terminal = Terminal()
         self._ask: Callable[[int], None] | None = None
         self._patience_seconds = 0.0
+        self._doing: Callable[[], str] = lambda: ""
+        self.who_is_gone: Callable[[], str] = lambda: ""
+        """What is known of other ranks that have died."""
         if run_dir is not None:
             self.learn_run_dir(run_dir)
 
@@ -74,14 +77,15 @@ class Life:
         self.run_dir = run_dir
         self.terminal.log_to(run_dir, self.rank)
 
-    def stops_by(self, ask: Callable[[int], None], patience_seconds: float) -> None:
+    def stops_by(self, ask: Callable[[int], None], patience_seconds: float, doing: Callable[[], str]) -> None:
         """From now on a signal asks for a stop after which the run can go on.
 
         Args:
             ask: for the stop; told the signal.
             patience_seconds: after which this process ends all the same.
+            doing: what this process is at, for that case.
         """
-        self._patience_seconds = patience_seconds
+        self._patience_seconds, self._doing = patience_seconds, doing
         self._ask = ask
 
     def told_to_end(self, signum: int) -> None:
@@ -98,13 +102,19 @@ class Life:
             self.leave(_ended(signum), 128 + signum, own=False, silent=True)
             return
         self._is_stopping.set()
-        timer = threading.Timer(
-            self._patience_seconds,
-            lambda: self.leave(f"{_ended(signum)}, and could not be saved in time", 128 + signum, own=False),
-        )
+        timer = threading.Timer(self._patience_seconds, self._give_up, [signum])
         timer.daemon = True
         timer.start()
         ask(signum)
+
+    def _give_up(self, signum: int) -> None:
+        """What was asked for takes too long."""
+        name = signal.Signals(signum).name
+        self.leave(
+            f"told to stop by {name}, but could not save within {self._patience_seconds:.0f} s; last: {self._doing()}",
+            130 if signum == signal.SIGINT else RunFailedError.exit_code,
+            own=True,
+        )
 
     def lost_parent(self, message: str) -> None:
         """A process above has died. Who stops a service signals all of its processes at once: then this one saves."""
@@ -157,7 +167,13 @@ class Life:
         try:
             yield
         except BaseException as error:
-            fail(error, terminal=self.terminal, run_dir=self.run_dir, rank=self.rank)
+            fail(
+                error,
+                terminal=self.terminal,
+                run_dir=self.run_dir,
+                rank=self.rank,
+                who_is_gone=lambda: self.who_is_gone(),
+            )
 
     def leave(self, message: str, exit_code: int, own: bool, silent: bool = False) -> None:
         """Record why, and end the process; `silent` keeps it from the terminal."""

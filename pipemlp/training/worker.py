@@ -45,6 +45,9 @@ from pipemlp.training.timeline import TimelineRecorder
 from pipemlp.training.trainer import FROM_THE_START, Outcome, Trainer, Watcher
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
 
+SAVING = 0.9
+"""Of the timeout: who was told to stop and has not saved by then says why, before `pipemlp` ends it."""
+
 
 def run_worker(
     begun: Begun | None,
@@ -67,6 +70,7 @@ def run_worker(
     begun = _share(begun, device)
     preparation, run_dir = begun.preparation, begun.run_dir
     beats.num_replicas = preparation.plan.num_replicas
+    life.who_is_gone = beats.gone
     life.learn_run_dir(run_dir)
     config = preparation.config
     torch.set_num_threads(int(config.run.threads))
@@ -75,6 +79,7 @@ def run_worker(
     watcher: Watcher = SilentWatcher()
     if environment.rank == 0:
         watcher = FirstRankWatcher(run_dir, preparation, life.terminal.file)
+        beats.note = watcher.note
     # a timeline shows a step that all ranks have in common
     timeline_every_steps = 0 if pipeline.is_asynchronous else config.logging.timeline_every_steps
     recorder = TimelineRecorder(run_dir, pipeline, timeline_every_steps)
@@ -87,7 +92,7 @@ def run_worker(
     checkpointer.last_saved = begin.position.step
     stopping = Stopping(default_store(), environment.rank, environment.world_size)
     stopping.begin(begin.position.step)
-    life.stops_by(stopping.ask, timeout_seconds)
+    life.stops_by(stopping.ask, SAVING * timeout_seconds, doing.text)
     trainer = Trainer(
         preparation, pipeline, loader, device, watcher, recorder, check, checkpointer, begin, stopping, doing
     )

@@ -54,8 +54,8 @@ class Death:
 
 DEATHS = {
     "a worker is killed": Death("worker-1", signal.SIGKILL, 6, 6, "a rank was killed by signal 9 (SIGKILL)"),
-    "launch.py is killed": Death("launch", signal.SIGKILL, 5, 5, "has died"),
-    "the runner is killed": Death("runner", signal.SIGKILL, 5, 5, "has died"),
+    "launch.py is killed": Death("launch", signal.SIGKILL, 5, 5, "the deepspeed launcher, process "),
+    "the runner is killed": Death("runner", signal.SIGKILL, 5, 5, "the deepspeed launcher, process "),
     "pipemlp train is killed": Death("started", signal.SIGKILL, -9, 5, "pipemlp train, process"),
     "the runner is asked to end": Death("runner", signal.SIGTERM, -15, 5, "the deepspeed launcher, process", True),
 }

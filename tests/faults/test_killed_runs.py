@@ -70,6 +70,7 @@ def killed(folder, tmp_path_factory):
         code, started = train(path, "run", "SIGKILL rank=1 at=backward step=10")
         status = read_status(path / "run")
         assert (code, status.state, status.exit_code) == (6, "failed", 6), started.printed
+        assert "rank 1 (stage 1) has died; last reported: " in status.message, started.printed
 
     return made_once(tmp_path_factory, "killed", make) / "run"
 

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from pipemlp.config.errors import DataError
+from pipemlp.gradients.links import lost
 from pipemlp.training.failure import describe
 
 
@@ -28,6 +29,10 @@ from pipemlp.training.failure import describe
         (
             RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1"),
             ("another rank left or stopped answering; see its log in logs/", 6, False),
+        ),
+        (
+            lost(1, "exchanging gradients"),
+            ("exchanging gradients: replica 1 left or stopped answering; see its log in logs/", 6, False),
         ),
         (FileNotFoundError(2, "No such file", "x"), ("FileNotFoundError: [Errno 2] No such file: 'x'", 1, True)),
     ],

@@ -57,7 +57,7 @@ def code_of(act, *arguments) -> int:
 def test_who_has_begun_leaves_with_the_one_that_has_not(life):
     """A rank was told to end while it started up; the launcher ends the others, who wait for it in their first step."""
     asked = []
-    life.stops_by(asked.append, FOR_EVER)
+    life.stops_by(asked.append, FOR_EVER, str)
     write_status(life.run_dir, "preempted", exit_code=75, message=preempted_at_start(signal.SIGTERM))
     assert code_of(life.told_to_end, signal.SIGTERM) == 75
     assert asked == []
@@ -104,7 +104,7 @@ def test_who_does_not_know_the_run_yet_leaves_after_those_who_do(life):
 def test_a_stop_is_finished_without_a_launcher(life):
     """All processes of a service are told at once; the launcher ends first, and the signal may come a little later."""
     asked = []
-    life.stops_by(asked.append, FOR_EVER)
+    life.stops_by(asked.append, FOR_EVER, str)
     told = threading.Timer(0.05, life.told_to_end, [signal.SIGTERM])
     told.start()
     life.lost_parent("its parent, process 1, has died")
@@ -113,7 +113,7 @@ def test_a_stop_is_finished_without_a_launcher(life):
 
 
 def test_without_a_stop_a_dead_launcher_is_the_end(life):
-    life.stops_by(lambda signum: None, FOR_EVER)
+    life.stops_by(lambda signum: None, FOR_EVER, str)
     started = time.monotonic()
     assert code_of(life.lost_parent, "its parent, process 1, has died") == 5
     assert time.monotonic() - started < 5.0
@@ -132,3 +132,28 @@ def test_who_outlives_its_run_says_nothing_of_the_next(life, monkeypatch, is_sup
     lock.release()
     assert code_of(life.lost_parent, "its parent has died") == 5
     assert read_status(life.run_dir).state == "failed"
+
+
+@pytest.mark.parametrize(("signum", "expected"), [(signal.SIGTERM, 6), (signal.SIGINT, 130)])
+def test_who_cannot_save_in_time_says_what_it_was_at(life, signum, expected):
+    life.stops_by(lambda signum: None, FOR_EVER, lambda: "step 9, checkpoint 8: flushing layer-00003.safetensors")
+    life._patience_seconds = 7.0
+    assert code_of(life._give_up, signum) == expected
+    status = read_status(life.run_dir)
+    assert (status.state, status.exit_code) == ("failed", expected)
+    assert status.message == (
+        f"told to stop by {signum.name}, but could not save within 7 s; last: step 9, checkpoint 8: flushing "
+        "layer-00003.safetensors"
+    )
+
+
+def test_a_failure_that_was_only_noticed_names_who_has_died(life, monkeypatch):
+    monkeypatch.setattr("pipemlp.training.failure.OWN_CAUSE_SECONDS", 0.0)
+    life.who_is_gone = lambda: "rank 1 (stage 1) has died; last: step 7, action 1F0"
+
+    def broken():
+        with life.failing():
+            raise RuntimeError("Connection closed by peer")
+
+    assert code_of(broken) == 6
+    assert read_status(life.run_dir).message.startswith("rank 1 (stage 1) has died; last: step 7, action 1F0; another rank")

@@ -1,5 +1,6 @@
 """Ranks that are at different steps stop after the same one; a rank that falls silent is named by the others."""
 
+import subprocess
 import threading
 import time
 from types import SimpleNamespace
@@ -7,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch.distributed as dist
 
+from pipemlp.training import doing as doing_module
 from pipemlp.training import heartbeats
+from pipemlp.training.beat import Beat
 from pipemlp.training.doing import Doing
 from pipemlp.training.heartbeats import Heartbeats
 from pipemlp.training.stopping import Stopping
@@ -180,3 +183,68 @@ def test_who_was_suspended_judges_nobody(monkeypatch):
     time.sleep(1.0)  # shorter than the silence that is allowed once awake
     both[0].end()
     assert lost == []
+
+
+def until(condition, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
+
+
+def test_a_disk_that_does_not_answer_is_named_and_ends_the_run(monkeypatch):
+    """The rank lives and beats, and its thread that saves is at one thing for ever."""
+    slept = [0.0]
+    monkeypatch.setattr(doing_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + slept[0]))
+    store, lost, said = dist.HashStore(), {}, []
+    doing = [Doing("step 9"), Doing("step 9")]
+    beats = [
+        Heartbeats(store, rank, 2, doing[rank], 2.0, lambda message, rank=rank: lost.setdefault(rank, message))
+        for rank in range(2)
+    ]
+    beats[0].note = said.append
+    doing[1].saving("checkpoint 8: flushing layer-00003.safetensors")
+    slept[0] = 1.0
+    until(lambda: said)
+    assert len(said) == 1 and lost == {}
+    assert said[0].startswith("warning: rank 1 has waited 1 s for its disk: step 9, checkpoint 8: flushing layer-00003")
+    slept[0] = 3.0
+    until(lambda: len(lost) == 2)
+    for message in lost.values():
+        assert message.startswith("rank 1 has waited 3 s for its disk; last: step 9, checkpoint 8: flushing layer-00003")
+
+
+def test_who_waits_for_others_to_save_is_not_slow():
+    doing = Doing("step 9")
+    doing.saving("checkpoint 8: writing layer-00003.safetensors")
+    assert doing.saving_seconds() > 0
+    doing.saving("")
+    assert doing.saving_seconds() == 0 and doing.text() == "step 9"
+
+
+def test_who_has_died_here_is_named_with_what_it_did_last():
+    """Its beat is not old yet: its process is gone."""
+    store = dist.HashStore()
+    beats = Heartbeats(store, 0, 3, Doing(), 60.0, lambda message: None)
+    beats.num_replicas = 1
+    other = subprocess.Popen(["sleep", "60"])
+    store.set("pipemlp/beats /1", Beat(3, "step 7, action 1F0", 0.0, pid=other.pid).to_text())
+    store.set("pipemlp/beats /2", Beat(3, "step 7", 0.0, machine="another", pid=2**22 + 1).to_text())
+    assert beats.gone() == ""
+    other.kill()
+    assert beats.gone() == "rank 1 (stage 1) has died; last reported: step 7, action 1F0"
+    other.wait()
+    assert beats.gone() == "rank 1 (stage 1) has died; last reported: step 7, action 1F0"
+    beats.end()
+
+
+def test_who_has_died_is_told_though_the_store_does_not_answer():
+    class Hanging(Silent):
+        def check(self, keys):
+            time.sleep(60)
+            return False
+
+    beats = Heartbeats(Hanging(dist.HashStore(), "-"), 1, 2, Doing(), 600.0, lambda message: None)
+    started = time.monotonic()
+    assert beats.gone() == "" and time.monotonic() - started < 30
+    beats.end()
