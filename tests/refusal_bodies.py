@@ -5,6 +5,7 @@ from equality import Case, _named, build, micro_batches
 
 from pipemlp.config.errors import RunFailedError
 from pipemlp.config.root import RunConfig
+from pipemlp.engine.pipeline import Pipeline
 from pipemlp.training.weight_check import check_weights
 
 LOST_STEP = 1
@@ -77,16 +78,27 @@ def of_steps(case: Case, precision: str, steps: tuple[int, ...]) -> dict:
     return _named(pipeline)
 
 
-def changed_on_one_replica(case: Case) -> str:
-    """Body: a bit of one weight changes on the last rank, and nobody said so."""
+def changed_on_one_replica(case: Case, what: str) -> str:
+    """Body: something changes on the last rank, and nobody said so."""
     config = RunConfig.model_validate({"data": {"source": "digits"}, "model": {"hidden": [8]}})
     pipeline = build(case)
-    check_weights(pipeline, "step 0", config)
+    pipeline.train_batch(iter(micro_batches(case, pipeline.plan, 0)), step=0, learning_rate=0.1)
+    check_weights(pipeline, "step 1", config)
     if torch.distributed.get_rank() == torch.distributed.get_world_size() - 1:
         with torch.no_grad():
-            next(pipeline.module.parameters()).view(-1)[0] *= 1.0 + 2.0**-20
+            _change(pipeline, what)
     try:
-        check_weights(pipeline, "step 1", config)
+        check_weights(pipeline, "step 2", config)
     except RunFailedError as error:
         return str(error)
     return ""
+
+
+def _change(pipeline: Pipeline, what: str) -> None:
+    values = next(pipeline.module.parameters()).view(-1)
+    if what == "a bit of a weight":
+        values[0] *= 1.0 + 2.0**-20
+    elif what == "two weights":
+        values[:2] = values[:2].flip(0)
+    else:
+        pipeline.shares()[0][0].state[what].view(-1)[0] += 1.0

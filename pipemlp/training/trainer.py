@@ -25,7 +25,7 @@ from pipemlp.training.preparation import Preparation
 from pipemlp.training.refusals import Refusals
 from pipemlp.training.stopping import Stopping
 from pipemlp.training.timeline import TimelineRecorder
-from pipemlp.training.weight_check import check_weights, remedy
+from pipemlp.training.weight_check import check_weights, compares_replicas, remedy
 
 
 class Watcher(Protocol):
@@ -194,8 +194,15 @@ class Trainer:
                     break
             if self._saves(step):
                 self._save(done)
+            elif self._compares_after(done):
+                check_weights(self._pipeline, f"step {done}", self._config)
         self._refusals.look(settle=True)
         return done
+
+    def _compares_after(self, done: int) -> bool:
+        """Whether replicas are compared though nothing is saved."""
+        every = self._config.fault.compare_replicas_every_steps
+        return every > 0 and done % every == 0 and compares_replicas(self._pipeline)
 
     def _train_apart(self) -> int:
         """Each replica at its own pace from one evaluation to the next; how many steps it were."""

@@ -80,6 +80,14 @@ def test_what_only_the_last_stage_sees_stops_all(settings, run_on_ranks):
     assert by_all == bool(settings), "without them the first stage has taken the step"
 
 
-def test_replicas_that_have_come_apart_are_named(run_on_ranks):
-    for text in run_on_ranks(4, changed_on_one_replica, Case(stages=2, replicas=2)):
-        assert text.startswith("the weights of stage 1 differ between replica 0 and 1 after step 1, though")
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ("a bit of a weight", "the weights"),
+        ("two weights", "the weights"),
+        ("exp_avg_sq", "what the optimizer keeps"),
+    ],
+)
+def test_replicas_that_have_come_apart_are_named(changed, named, run_on_ranks):
+    for text in run_on_ranks(4, changed_on_one_replica, Case(stages=2, replicas=2, optimizer="adamw"), changed):
+        assert text.startswith(f"{named} of stage 1 differ between replica 0 and 1 after step 2, though")

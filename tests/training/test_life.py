@@ -156,4 +156,6 @@ def test_a_failure_that_was_only_noticed_names_who_has_died(life, monkeypatch):
             raise RuntimeError("Connection closed by peer")
 
     assert code_of(broken) == 6
-    assert read_status(life.run_dir).message.startswith("rank 1 (stage 1) has died; last: step 7, action 1F0; another rank")
+    assert read_status(life.run_dir).message.startswith(
+        "rank 1 (stage 1) has died; last: step 7, action 1F0; another rank"
+    )

@@ -46,9 +46,9 @@ def raising(error):
 
 
 def config_of(**training) -> RunConfig:
-    checkpoint = {"best": training.pop("best", None)}
+    sections = {"checkpoint": {"best": training.pop("best", None)}, "fault": training.pop("fault", {})}
     return RunConfig.model_validate(
-        {"data": {"source": "digits"}, "model": {"hidden": [8]}, "training": training, "checkpoint": checkpoint}
+        {"data": {"source": "digits"}, "model": {"hidden": [8]}, "training": training, **sections}
     )
 
 
@@ -206,3 +206,23 @@ def test_who_stopped_early_goes_on_with_another_rule(changed):
     trainer = trainer_of(config_of(best="accuracy", early_stopping=STOPPING | changed), begin=BEGIN)
     assert not trainer._has_stopped
     assert trainer._stopping.best == (None if "metric" in changed else 0.1)
+
+
+@pytest.mark.parametrize(("num_replicas", "expected"), [(2, ["step 3", "step 9"]), (1, [])])
+def test_replicas_are_compared_every_n_steps_too(num_replicas, expected, monkeypatch):
+    """What is saved is compared anyway, which is what happens after step 6."""
+    trainer = trainer_of(config_of(fault={"compare_replicas_every_steps": 3}), Notes())
+    trainer._budget = SimpleNamespace(
+        num_steps=11,
+        steps_per_epoch=100,
+        evaluates_after=lambda step: False,
+        saves_after=lambda step: step == 5,
+    )
+    trainer._pipeline.place, trainer._pipeline.replicas_apart = SimpleNamespace(num_replicas=num_replicas), False
+    trainer._loader = SimpleNamespace(training_batches=lambda places: places)
+    trainer._refusals = SimpleNamespace(look=lambda **how: False)
+    trainer._step = lambda step, batch: None
+    looked = []
+    monkeypatch.setattr(training, "check_weights", lambda pipeline, after, config: looked.append(after))
+    assert trainer._train() == 11
+    assert looked == expected
