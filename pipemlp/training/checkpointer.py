@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipemlp.checkpoint.background import Background
-from pipemlp.checkpoint.commit import Doing, Writing, commit, prune
+from pipemlp.checkpoint.commit import Doing, Writing, commit, flush, prune
 from pipemlp.checkpoint.contents import TRAINING_FILE, best_file, written
 from pipemlp.checkpoint.folder import FOLDER
 from pipemlp.checkpoint.manifest import FileEntry, Manifest, fact
@@ -26,8 +26,8 @@ from pipemlp.training.model_index import save_index_of
 from pipemlp.training.plugins import loaded_plugins
 from pipemlp.training.position import Position
 from pipemlp.training.preparation import Preparation
-from pipemlp.training.run_directory import CONFIG_FILE, PLAN_FILE
-from pipemlp.training.versions import package_version
+from pipemlp.training.run_directory import CONFIG_FILE, METRICS_FILE, PLAN_FILE
+from pipemlp.training.versions import package_version, version_facts
 from pipemlp.training.weight_check import check_weights
 
 Value = TypeVar("Value")
@@ -129,6 +129,7 @@ class Checkpointer:
             return [*copies, *(self._small_files(directory, position) if self._ranks.rank == 0 else ())]
 
         def describe(files: Mapping[str, FileEntry]) -> Manifest:
+            flush(self._run_dir / METRICS_FILE)  # who goes on from here finds the lines before
             return self._manifest(position, files)
 
         commit(folder, position.step, Writing(num_bytes, write), describe, self._ranks, self._doing)
@@ -160,7 +161,7 @@ class Checkpointer:
                 "precision": preparation.config.precision,
                 "data": fact(preparation.data.content),
                 "pipemlp": str(package_version("pipemlp")),
-                "torch": str(package_version("torch")),
+                **version_facts(),
                 "plugins": fact(loaded_plugins()),
             },
         )

@@ -10,16 +10,23 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from pipemlp.launching.status import State, write_status
+from pipemlp.training.run_directory import METRICS_FILE
 
 
 class Records:
-    """The record files of a run directory; rank 0 writes them."""
+    """The record files of a run directory; rank 0 writes them.
 
-    def __init__(self, run_dir: Path, heartbeat_seconds: float) -> None:
+    Args:
+        run_dir: of the run.
+        heartbeat_seconds: between two renewals of status.json.
+        step: after which the run goes on; what TensorBoard has of later ones was lost, and is hidden.
+    """
+
+    def __init__(self, run_dir: Path, heartbeat_seconds: float, step: int = 0) -> None:
         self._run_dir = run_dir
-        self._metrics = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run_dir / "tensorboard"))
-        self._step = 0
+        self._metrics = (run_dir / METRICS_FILE).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+        self._step = step
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, args=(heartbeat_seconds,), name="heartbeat", daemon=True)
         self._heart.start()

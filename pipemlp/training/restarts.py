@@ -1,5 +1,6 @@
 """`fault.restarts`: a run that died goes on from its newest whole checkpoint, so many times, after a pause."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from pipemlp.checkpoint.folder import FOLDER, newest_to_go_on
 from pipemlp.config.errors import ClusterError, ModelFileError, RunFailedError
 from pipemlp.launching.outcome import stop_code
-from pipemlp.launching.status import read_status, write_status
+from pipemlp.launching.status import RunStatus, read_status, write_status
 from pipemlp.training.resuming import tidy
 
 RESTARTED = (1, ClusterError.exit_code, RunFailedError.exit_code)
@@ -33,15 +34,22 @@ def run_with_restarts(
         num_restarts: at most.
         caught: signals by which somebody asks this process for a stop; it fills while we wait.
 
+    What went wrong twice in the same way from the same checkpoint is not tried a third time.
+
     Raises:
         ModelFileError: if there are checkpoints, but none is whole any more.
     """
-    pause = FIRST_PAUSE_SECONDS
+    pause, before = FIRST_PAUSE_SECONDS, None
     for attempt in range(num_restarts + 1):
         exit_code = start(checkpoint)
         if exit_code not in RESTARTED or attempt == num_restarts or caught:
             return exit_code
         status = read_status(run_dir)
+        failure = _failure_of_its_own(status, checkpoint)
+        if failure is not None and failure == before:
+            print(f"no restart {attempt + 1} of {num_restarts}: it would fail in the same way again", flush=True)
+            return exit_code
+        before = failure
         try:
             found, passed = newest_to_go_on(run_dir / FOLDER)
         except ModelFileError as error:
@@ -63,6 +71,14 @@ def run_with_restarts(
         tidy(run_dir, step)
         write_status(run_dir, "running", step=step, fresh=True)
     raise AssertionError("unreachable")
+
+
+def _failure_of_its_own(status: RunStatus | None, checkpoint: Path | None) -> tuple[str, Path | None] | None:
+    """What went wrong in the run itself, and since when: from there it goes wrong again, bit for bit. What comes from
+    outside (a process that was killed, a launcher that died) is told by this process, and may go better."""
+    if status is None or not status.own or status.pid == os.getpid():
+        return None
+    return status.message, checkpoint
 
 
 def _passes(pause: float, caught: Sequence[int]) -> bool:

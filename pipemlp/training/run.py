@@ -12,7 +12,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.launching.status import RunStatus, effective_state, read_status
 from pipemlp.schedule.measured import MeasuredStep
 from pipemlp.training.recorded import recorded_steps
-from pipemlp.training.run_directory import CONFIG_FILE
+from pipemlp.training.run_directory import CONFIG_FILE, METRICS_FILE
 
 if TYPE_CHECKING:
     from pipemlp.checkpoint.trained_model import TrainedModel
@@ -41,7 +41,7 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: `step`, `split`, `loss`, and what else was measured."""
-        path = self.dir / "metrics.jsonl"
+        path = self.dir / METRICS_FILE
         if not path.is_file():
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -24,6 +24,7 @@ CHECKPOINT_VARIABLE = "PIPEMLP_CHECKPOINT"
 
 CONFIG_FILE = "config.resolved.yaml"
 PLAN_FILE = "plan.json"
+METRICS_FILE = "metrics.jsonl"
 PACKAGES = ("pipemlp", "torch", "deepspeed", "numpy", "pyarrow", "pydantic", "torchmetrics", "safetensors")
 
 
@@ -78,8 +79,12 @@ def _message(config: RunConfig, text: str) -> str:
     return f"{where}: run.dir: {text}" if where else f"run.dir: {text}"
 
 
-def write_start(run_dir: Path, config: RunConfig, plan: Plan, planned: PlanFile | None = None) -> None:
+def write_start(
+    run_dir: Path, config: RunConfig, plan: Plan, planned: PlanFile | None = None, *, step: int = 0
+) -> None:
     """Write what is known before the first step: configuration, plan, environment, status; each file in one step.
+
+    `step` is the one after which the run goes on.
 
     The plan of a planned run is a plan file too. The configuration comes first: with it there is a run to resume.
     """
@@ -92,7 +97,7 @@ def write_start(run_dir: Path, config: RunConfig, plan: Plan, planned: PlanFile 
     else:
         replace_text(run_dir / PLAN_FILE, planned.to_text(plan.to_json()))
     _write_json(run_dir / "environment.json", environment(config))
-    write_status(run_dir, "running", fresh=True)
+    write_status(run_dir, "running", step=step, fresh=True)
 
 
 def environment(config: RunConfig) -> dict[str, object]:

@@ -11,6 +11,7 @@ from pipemlp.training.exchange_report import ExchangeReport, write_exchange
 from pipemlp.training.prediction_check import PredictionReport, report_lines, write_report
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.progress import ProgressDisplay, memory_bytes
+from pipemlp.training.run_directory import METRICS_FILE
 from pipemlp.training.sizes import seconds_text, size_text
 from pipemlp.training.trainer import Outcome
 
@@ -29,9 +30,16 @@ class SilentWatcher:
 
 
 class FirstRankWatcher:
-    """Rank 0: progress on the terminal, lines in the records, a summary at the end."""
+    """Rank 0: progress on the terminal, lines in the records, a summary at the end.
 
-    def __init__(self, run_dir: Path, preparation: Preparation, terminal: TextIO) -> None:
+    Args:
+        run_dir: of the run.
+        preparation: of it.
+        terminal: for the user.
+        step: after which the run goes on.
+    """
+
+    def __init__(self, run_dir: Path, preparation: Preparation, terminal: TextIO, step: int = 0) -> None:
         # TensorBoard takes a second to import, which only this rank should spend
         from pipemlp.training.records import Records
 
@@ -39,8 +47,8 @@ class FirstRankWatcher:
         self._run_dir = run_dir
         self._started_at = time.monotonic()
         self._display = ProgressDisplay(terminal, budget.num_steps, budget.steps_per_epoch)
-        self._records = Records(run_dir, min(30.0, preparation.config.fault.timeout_seconds / 4))
-        self._records.alive(0)
+        self._records = Records(run_dir, min(30.0, preparation.config.fault.timeout_seconds / 4), step)
+        self._records.alive(step)
 
     def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
         """Show the step, and write it down."""
@@ -101,7 +109,7 @@ class FirstRankWatcher:
             rows["checkpoints"] = f"{saved}; the training waited at most {seconds_text(max(stalls))} for one"
         rows["memory of rank 0"] = size_text(memory_bytes())
         rows["model"] = str(self._run_dir / "model")
-        rows["metrics"] = str(self._run_dir / "metrics.jsonl")
+        rows["metrics"] = str(self._run_dir / METRICS_FILE)
         rows["logs"] = str(self._run_dir / "logs")
         self._display.summary(f"{self._run_dir.name} is done", rows)
         if report is not None:

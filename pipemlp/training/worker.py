@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from pipemlp.checkpoint.folder import read_manifest
 from pipemlp.checkpoint.model_files import layer_file, publish, save_layers
 from pipemlp.config.errors import ClusterError, DataError, RunFailedError
 from pipemlp.config.root import RunConfig
@@ -78,7 +79,8 @@ def run_worker(
     loader = BatchLoader(preparation.data, preparation.plan, pipeline.place, seed=config.run.seed, device=device)
     watcher: Watcher = SilentWatcher()
     if environment.rank == 0:
-        watcher = FirstRankWatcher(run_dir, preparation, life.terminal.file)
+        step = 0 if begun.checkpoint is None else read_manifest(begun.checkpoint).step
+        watcher = FirstRankWatcher(run_dir, preparation, life.terminal.file, step)
         beats.note = watcher.note
     # a timeline shows a step that all ranks have in common
     timeline_every_steps = 0 if pipeline.is_asynchronous else config.logging.timeline_every_steps

@@ -1,5 +1,6 @@
 """A run that died starts again from a whole checkpoint, never past damaged ones, and a signal ends the pause."""
 
+import json
 import signal
 import threading
 
@@ -86,3 +87,37 @@ def test_a_signal_ends_the_pause(run_dir, monkeypatch, signum, expected):
 def test_who_was_told_to_stop_is_not_started_again(run_dir):
     """Though it could not save, and so has failed."""
     assert run_with_restarts(lambda checkpoint: 6, run_dir, None, 5, [15]) == 6
+
+
+def worker_reports(run_dir, message):
+    """As a process of the run would: another than the one that starts it again."""
+    report_failure(run_dir, message, 6, own=True)
+    path = run_dir / "status.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": 1}))
+
+
+def test_what_goes_wrong_in_the_same_way_twice_is_not_tried_again(run_dir, capsys):
+    """A number that is lost is lost again: from the same checkpoint every step has the same bits."""
+    started = []
+
+    def start(checkpoint):
+        started.append(checkpoint)
+        worker_reports(run_dir, "step 15: the loss is not finite")
+        return 6
+
+    assert run_with_restarts(start, run_dir, None, 50) == 6
+    newest = run_dir / FOLDER / "step-10"
+    assert started == [None, newest, newest]  # from the start it might have gone wrong elsewhere
+    assert "no restart 3 of 50: it would fail in the same way again" in capsys.readouterr().out
+
+
+def test_what_comes_from_outside_is_tried_as_often_as_was_said(run_dir):
+    started = []
+
+    def start(checkpoint):
+        started.append(checkpoint)
+        report_failure(run_dir, "a rank was killed by signal 9 (SIGKILL)", 6, own=True)  # by the supervisor: here
+        return 6
+
+    assert run_with_restarts(start, run_dir, None, 4) == 6
+    assert len(started) == 5
