@@ -76,7 +76,6 @@ OF_ANY_FILE: Mapping[str, Damage] = {
     "bit flipped": bit_flipped,
     "swapped": swapped,
     "a link": linked,
-    "a pipe": piped,
     "open to all": open_to_all,
     **({"foreign": foreign} if os.getuid() == 0 else {}),
 }
