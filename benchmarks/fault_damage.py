@@ -53,7 +53,8 @@ def damages(checkpoint: Path) -> Iterator[tuple[Path, str, Damage]]:
     """All that is tried: a file, in what way, and the damage, which is done to its copy."""
     for path in sorted(checkpoint.iterdir()):
         for kind, damage in OF_ANY_FILE.items():
-            yield path, kind, damage
+            if path.name != MANIFEST_FILE or kind != "bit flipped":  # all bits of that one come below
+                yield path, kind, damage
         if path.name != MANIFEST_FILE and (_before(checkpoint) / path.name).read_bytes() != path.read_bytes():
             yield path, "another step's", files_of_another_step
     manifest = checkpoint / MANIFEST_FILE
