@@ -4,15 +4,17 @@ damage -> `checkpoint verify` ends with 4, the newest whole one is the older, th
 a few  -> `pipemlp resume` says so, goes on after the older one, and has the bits of the undisturbed run
 """
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fault_record import Record, Row, say
 from fault_runs import await_marker, difference, ends, resumed, resumed_from, start, struck, undisturbed, write_config
 from rich.table import Table
 from typer.testing import CliRunner
+
+# isort: split
+from damage import OF_ANY_FILE, Damage, flipped  # of the tests, to whose folder fault_runs leads
 
 from pipemlp.checkpoint.folder import FOLDER, POINTER, newest_whole, saved_steps, step_folder
 from pipemlp.checkpoint.manifest import FORMAT, MANIFEST_FILE
@@ -21,58 +23,6 @@ from pipemlp.config.errors import ModelFileError
 
 PART = "damage"
 NAME = "struck"
-FOREIGN = 12_345
-"""Nobody's user id."""
-Damage = Callable[[Path], None]
-
-
-def truncated(path: Path) -> None:
-    """The last bytes are gone; the very last of the manifest is a line's end, which says nothing."""
-    path.write_bytes(path.read_bytes()[:-2])
-
-
-def emptied(path: Path) -> None:
-    """Nothing is left in it."""
-    path.write_bytes(b"")
-
-
-def deleted(path: Path) -> None:
-    """It is gone."""
-    path.unlink()
-
-
-def swapped(path: Path) -> None:
-    """Its content is that of another file of its kind, and the other way round."""
-    kind = path.name.split("-")[0]
-    others = sorted(each for each in path.parent.iterdir() if each.name.startswith(kind) and each != path)
-    other = (others or sorted(each for each in path.parent.iterdir() if each != path))[-1]
-    own = path.read_bytes()
-    path.write_bytes(other.read_bytes())
-    other.write_bytes(own)
-
-
-def linked(path: Path) -> None:
-    """A symbolic link to the very same content."""
-    elsewhere = path.parent.parent / f"elsewhere-{path.name}"
-    path.rename(elsewhere)
-    path.symlink_to(elsewhere)
-
-
-def foreign(path: Path) -> None:
-    """Another user's."""
-    os.chown(path, FOREIGN, FOREIGN)
-
-
-def open_to_all(path: Path) -> None:
-    """Everybody may write it."""
-    path.chmod(0o666)
-
-
-def flipped(path: Path, byte: int, bit: int) -> None:
-    """One bit is another."""
-    data = bytearray(path.read_bytes())
-    data[byte] ^= 1 << bit
-    path.write_bytes(data)
 
 
 def newer(path: Path) -> None:
@@ -94,15 +44,6 @@ def _before(checkpoint: Path) -> Path:
     return checkpoint.parent / step_folder(saved_steps(checkpoint.parent)[-2])
 
 
-OF_ANY_FILE: Mapping[str, Damage] = {
-    "truncated": truncated,
-    "emptied": emptied,
-    "deleted": deleted,
-    "swapped": swapped,
-    "a link": linked,
-    "open to all": open_to_all,
-    **({"foreign": foreign} if os.getuid() == 0 else {}),
-}
 OF_THE_MANIFEST: Mapping[str, Damage] = {"another step's": of_another_step, "a newer format": newer}
 RESUMED = ("training.json truncated", "layer-00002.replica-0.safetensors bit flipped", f"{MANIFEST_FILE} deleted")
 """By `pipemlp resume` too, each a start of three processes."""
@@ -112,11 +53,10 @@ def damages(checkpoint: Path) -> Iterator[tuple[Path, str, Damage]]:
     """All that is tried: a file, in what way, and the damage, which is done to its copy."""
     for path in sorted(checkpoint.iterdir()):
         for kind, damage in OF_ANY_FILE.items():
-            yield path, kind, damage
-        if path.name != MANIFEST_FILE:
-            if (_before(checkpoint) / path.name).read_bytes() != path.read_bytes():
-                yield path, "another step's", files_of_another_step
-            yield path, "bit flipped", lambda copy: flipped(copy, copy.stat().st_size // 2, 3)
+            if path.name != MANIFEST_FILE or kind != "bit flipped":  # all bits of that one come below
+                yield path, kind, damage
+        if path.name != MANIFEST_FILE and (_before(checkpoint) / path.name).read_bytes() != path.read_bytes():
+            yield path, "another step's", files_of_another_step
     manifest = checkpoint / MANIFEST_FILE
     yield from ((manifest, kind, damage) for kind, damage in OF_THE_MANIFEST.items())
     for byte in range(manifest.stat().st_size):

@@ -124,5 +124,6 @@ def metrics_of(run_dir: Path) -> list[dict]:
 
 
 def model_files(run_dir: Path) -> dict[str, bytes]:
-    """Every file of the trained model."""
-    return {path.name: path.read_bytes() for path in sorted((run_dir / "model").iterdir())}
+    """Every file that the manifest of the trained model lists; it says itself with which plug-ins they were made."""
+    names = sorted(json.loads((run_dir / "model" / "MANIFEST.json").read_text())["files"])
+    return {name: (run_dir / "model" / name).read_bytes() for name in names}

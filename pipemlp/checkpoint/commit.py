@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pipemlp.checkpoint.folder import POINTER, remove, saved_steps, saving_folder, step_folder
-from pipemlp.checkpoint.manifest import MANIFEST_FILE, FileEntry, Manifest, hashed
+from pipemlp.checkpoint.manifest import FileEntry, Manifest
+from pipemlp.checkpoint.sealed_files import flush, make_folder, sealed, write_manifest
 from pipemlp.config.errors import ModelFileError
 from pipemlp.config.files import replace_text
 
@@ -92,8 +93,7 @@ def _make(staging: Path, rank: int, num_bytes: int, doing: Doing, step: int) -> 
     doing(f"checkpoint {step}: making a folder")
     if rank == 0:
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        staging.chmod(staging.stat().st_mode & ~0o002)  # what everybody may write is not loaded again
+        make_folder(staging)
     place = staging if staging.exists() else staging.parent
     place = place if place.exists() else place.parent
     free = shutil.disk_usage(place).free
@@ -106,23 +106,14 @@ def _write(staging: Path, writing: Writing, doing: Doing, step: int) -> dict[str
     entries = {}
     for name in writing.write(staging):
         doing(f"checkpoint {step}: flushing {name}")
-        _as_its_folder(staging / name)
-        flush(staging / name)
-        entries[name] = hashed(staging / name)
+        entries[name] = sealed(staging / name)
     flush(staging)
     return entries
 
 
-def _as_its_folder(path: Path) -> None:
-    """Who may read and write the folder may do so with a file in it, whoever made it."""
-    path.chmod(path.parent.stat().st_mode & 0o664)
-
-
 def _publish(folder: Path, step: int, manifest: Manifest, doing: Doing) -> None:
     staging, final = folder / saving_folder(step), folder / step_folder(step)
-    replace_text(staging / MANIFEST_FILE, manifest.to_text())
-    _as_its_folder(staging / MANIFEST_FILE)
-    flush(staging)
+    write_manifest(staging, manifest)
     if final.exists():  # not whole: a run that resumes from an older one comes to the same step again
         remove(final)
     doing(f"checkpoint {step}: before the rename")
@@ -157,15 +148,6 @@ def prune(folder: Path, newest: int, keep: int, kept_too: int | None, doing: Doi
             doing(f"checkpoint {step}: removing")
             remove(folder / step_folder(step))
     doing("")
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,17 @@ checkpoints/
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipemlp.checkpoint.manifest import MANIFEST_FILE, Manifest, hashed, parse_manifest
+from pipemlp.checkpoint.sealed_files import refuse_foreign
 from pipemlp.config.errors import ModelFileError
 
 FOLDER = "checkpoints"
+MODEL_FOLDER = "model"
+"""Beside it: the trained model, whole in the same way."""
 POINTER = "latest"
 _STEP = re.compile(r"step-(0|[1-9]\d{0,14})")
 _SAVING = re.compile(r"\.(saving|removing)-\d{1,15}")
@@ -27,10 +29,20 @@ _SAVING = re.compile(r"\.(saving|removing)-\d{1,15}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was looked at and is whole."""
+    """A checkpoint, or a trained model, that was looked at and is whole."""
 
     directory: Path
     manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """The path of a file that was looked at too.
+
+        Raises:
+            ModelFileError: if the manifest does not list it.
+        """
+        if name not in self.manifest.files:
+            raise ModelFileError(f"{self.directory / MANIFEST_FILE}: does not list {name}, which is needed")
+        return self.directory / name
 
 
 def step_folder(step: int) -> str:
@@ -51,15 +63,15 @@ def saved_steps(folder: Path) -> list[int]:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a checkpoint, which has to be that of its folder.
+    """The manifest of a checkpoint, which has to be that of its folder, or of a trained model.
 
     Raises:
         ModelFileError: if there is none, or it is damaged, or another's.
     """
     path = directory / MANIFEST_FILE
-    _refuse_foreign(directory)
+    refuse_foreign(directory)
     try:
-        _refuse_foreign(path)
+        refuse_foreign(path)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ModelFileError(f"{directory}: {MANIFEST_FILE} is missing; it was not written to its end") from error
@@ -73,7 +85,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def check_whole(directory: Path, *, contents: bool = True) -> Checkpoint:
-    """The checkpoint, if it is whole: every file there, with its size, and its SHA-256 if `contents`.
+    """The checkpoint or trained model, if it is whole: every file there, with its size; its SHA-256 if `contents`.
 
     Raises:
         ModelFileError: naming the first file that is not as it was written.
@@ -82,36 +94,17 @@ def check_whole(directory: Path, *, contents: bool = True) -> Checkpoint:
     for name, entry in sorted(manifest.files.items()):
         path = directory / name
         try:
-            _refuse_foreign(path)
+            refuse_foreign(path)
             size = path.stat().st_size
             if size != entry.num_bytes:
                 raise ModelFileError(f"{path}: damaged: {size:,} bytes, written were {entry.num_bytes:,}")
             if contents and hashed(path) != entry:
                 raise ModelFileError(f"{path}: damaged: its content is not what was written (SHA-256 differs)")
         except FileNotFoundError as error:
-            raise ModelFileError(f"{path}: missing; the checkpoint needs all its files") from error
+            raise ModelFileError(f"{path}: missing; all files that {MANIFEST_FILE} lists are needed") from error
         except OSError as error:
             raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     return Checkpoint(directory, manifest)
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Nothing is loaded that others could have put there.
-
-    Raises:
-        ModelFileError: for a symbolic link, a file of another user (root may own it), one that everybody may write.
-    """
-    status = path.lstat() if path.is_symlink() or path.exists() else None
-    if status is None:
-        return
-    if path.is_symlink():
-        raise ModelFileError(f"{path}: is a symbolic link; a checkpoint holds plain files only")
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        raise ModelFileError(f"{path}: is no file; a checkpoint holds plain files only")
-    if status.st_uid not in (os.geteuid(), 0):
-        raise ModelFileError(f"{path}: belongs to another user (uid {status.st_uid}); copy it first, if you trust it")
-    if status.st_mode & 0o002:
-        raise ModelFileError(f"{path}: everybody may write it; `chmod -R o-w {path}`, if you trust it")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: what belongs to it, to the byte. Without one, or with another, it is none.
+"""The manifest of a checkpoint or trained model: what belongs to it, to the byte. Without its own, it is none.
 
 MANIFEST.json
     format, step, stages, replicas, apart      what was saved, and by how many
@@ -35,7 +35,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All there is to a checkpoint.
+    """All there is to a checkpoint, or to a trained model.
 
     Args:
         step: optimizer steps done.

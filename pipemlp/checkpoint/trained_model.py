@@ -1,6 +1,7 @@
 """The trained model as a plain torch module: raw columns in, logits or values in the target's own units out."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipemlp.checkpoint.contents import Contents
-from pipemlp.checkpoint.folder import FOLDER, check_whole, saved_steps, step_folder
+from pipemlp.checkpoint.contents import TRAINING_FILE, Contents
+from pipemlp.checkpoint.folder import FOLDER, MODEL_FOLDER, Checkpoint, check_whole, saved_steps, step_folder
 from pipemlp.checkpoint.manifest import MANIFEST_FILE
-from pipemlp.checkpoint.model_files import read_index, read_layers
+from pipemlp.checkpoint.model_files import INDEX_FILE, read_index, read_layers
 from pipemlp.config.errors import ModelFileError
 from pipemlp.data import Preprocessing
 from pipemlp.engine.share import VALUE
@@ -19,14 +20,13 @@ from pipemlp.model.whole import WholeModel, build_model
 from pipemlp.planning.layers import LayerDescription, describe_layers
 
 
-def checkpoint_layers(directory: Path, layers: Sequence[LayerDescription]) -> dict[int, dict[str, torch.Tensor]]:
+def checkpoint_layers(checkpoint: Checkpoint, layers: Sequence[LayerDescription]) -> dict[int, dict[str, torch.Tensor]]:
     """The weights of a checkpoint, as they compute: of bf16 the float32 copies rounded, of local updates the average.
 
     Raises:
-        ModelFileError: if the checkpoint is not whole.
+        ModelFileError: if it has not all of them.
     """
-    checkpoint = check_whole(directory)
-    source = Contents(directory, checkpoint.manifest).layers()
+    source = Contents(checkpoint.directory, checkpoint.manifest).layers()
     rounded = torch.bfloat16 if checkpoint.manifest.facts.get("precision") == "bf16" else torch.float32
     return {
         layer.index: {
@@ -94,23 +94,33 @@ def load_trained_model(path: Path) -> TrainedModel:
     """The model of a finished run, or of a checkpoint, in evaluation mode, on the CPU.
 
     Args:
-        path: a run directory, or `checkpoints/step-N` in one.
+        path: a run directory, or `checkpoints/step-N` or `model` in one.
 
     Raises:
-        ModelFileError: if there is no model, or a file of it is missing or damaged.
+        ModelFileError: if there is no model, or a file of it is missing, damaged, or somebody else's.
     """
-    is_checkpoint = (path / MANIFEST_FILE).is_file()
-    directory = path if is_checkpoint else path / "model"
-    if not directory.is_dir() and (steps := saved_steps(path / FOLDER)):
-        raise ModelFileError(
-            f"{path}: no trained model yet; its newest checkpoint is {path / FOLDER / step_folder(steps[-1])}, "
-            "which can be used in its place"
-        )
-    model, shape, preprocessing, _ = read_index(directory)
+    saved = check_whole(_folder_of(path))  # before anything in it is read
+    model, shape, preprocessing = read_index(saved)
     layers = describe_layers(model, shape)
-    tensors = checkpoint_layers(path, layers) if is_checkpoint else read_layers(directory, layers)
+    is_checkpoint = TRAINING_FILE in saved.manifest.files
+    tensors = (checkpoint_layers if is_checkpoint else read_layers)(saved, layers)
     whole = build_model(layers, seed=0)
     whole.load_state_dict(
         {f"{index}.{name}": value for index, layer in tensors.items() for name, value in layer.items()}
     )
     return TrainedModel(whole, preprocessing).eval()
+
+
+def _folder_of(path: Path) -> Path:
+    """Where the weights are: a checkpoint, whole or not, has in itself what a run has in its model."""
+    if any(os.path.lexists(path / name) for name in (MANIFEST_FILE, INDEX_FILE)):
+        return path
+    directory = path / MODEL_FOLDER
+    if directory.is_dir():
+        return directory
+    if steps := saved_steps(path / FOLDER):
+        raise ModelFileError(
+            f"{path}: no trained model yet; its newest checkpoint is {path / FOLDER / step_folder(steps[-1])}, "
+            "which can be used in its place"
+        )
+    raise ModelFileError(f"{directory}: no trained model here; has the run finished?")

@@ -11,23 +11,22 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipemlp.checkpoint.background import Background
-from pipemlp.checkpoint.commit import Doing, Writing, commit, flush, prune
+from pipemlp.checkpoint.commit import Doing, Writing, commit, prune
 from pipemlp.checkpoint.contents import TRAINING_FILE, best_file, written
 from pipemlp.checkpoint.folder import FOLDER
-from pipemlp.checkpoint.manifest import FileEntry, Manifest, fact
-from pipemlp.checkpoint.pipeline_state import grid_facts, has_own_copies, tensors_by_file
+from pipemlp.checkpoint.manifest import FileEntry, Manifest
+from pipemlp.checkpoint.pipeline_state import has_own_copies, tensors_by_file
+from pipemlp.checkpoint.sealed_files import flush
 from pipemlp.checkpoint.snapshot import Snapshot
 from pipemlp.checkpoint.state_files import layer_state_file
 from pipemlp.checkpoint.tensor_files import save_tensors
 from pipemlp.config.errors import ModelFileError
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.engine.updates.making import FOR_EVER_SECONDS
-from pipemlp.training.model_index import save_index_of
-from pipemlp.training.plugins import loaded_plugins
+from pipemlp.training.model_index import manifest_of, save_index_of
 from pipemlp.training.position import Position
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.run_directory import CONFIG_FILE, METRICS_FILE, PLAN_FILE
-from pipemlp.training.versions import package_version, version_facts
 from pipemlp.training.weight_check import check_weights
 
 Value = TypeVar("Value")
@@ -130,7 +129,7 @@ class Checkpointer:
 
         def describe(files: Mapping[str, FileEntry]) -> Manifest:
             flush(self._run_dir / METRICS_FILE)  # who goes on from here finds the lines before
-            return self._manifest(position, files)
+            return manifest_of(self._preparation, position.step, files, is_apart=has_own_copies(self._pipeline))
 
         commit(folder, position.step, Writing(num_bytes, write), describe, self._ranks, self._doing)
         if self._ranks.rank == 0:
@@ -141,27 +140,8 @@ class Checkpointer:
                 self._left = f"an old checkpoint could not be removed, the next start tries again: {error}"
 
     def _small_files(self, directory: Path, position: Position) -> list[str]:
-        save_index_of(directory, self._preparation, position.step, lambda index: layer_state_file(index, 0))
+        index = save_index_of(directory, self._preparation, position.step, lambda index: layer_state_file(index, 0))
         for name in (CONFIG_FILE, PLAN_FILE):
             shutil.copyfile(self._run_dir / name, directory / name)
         training = written(position.to_text(), directory / TRAINING_FILE)
-        return [training, CONFIG_FILE, PLAN_FILE, "index.json", "preprocessing.json"]
-
-    def _manifest(self, position: Position, files: Mapping[str, FileEntry]) -> Manifest:
-        plan, preparation = self._preparation.plan, self._preparation
-        return Manifest(
-            step=position.step,
-            num_stages=plan.num_stages,
-            num_replicas=plan.num_replicas,
-            is_apart=has_own_copies(self._pipeline),
-            files=files,
-            facts={
-                **grid_facts(plan),
-                "zero_stage": str(plan.zero_stage),
-                "precision": preparation.config.precision,
-                "data": fact(preparation.data.content),
-                "pipemlp": str(package_version("pipemlp")),
-                **version_facts(),
-                "plugins": fact(loaded_plugins()),
-            },
-        )
+        return [training, CONFIG_FILE, PLAN_FILE, *index]

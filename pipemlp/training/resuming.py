@@ -8,6 +8,7 @@ from pathlib import Path
 from pipemlp.checkpoint.commit import point_to
 from pipemlp.checkpoint.folder import (
     FOLDER,
+    MODEL_FOLDER,
     Checkpoint,
     PassedOver,
     leftovers,
@@ -203,12 +204,14 @@ def _stays(line: str, step: int) -> bool:
 
 
 def refuse_checkpoint(run_dir: Path) -> None:
-    """A checkpoint looks like a run from which one could go on, and would be damaged by it.
+    """A checkpoint looks like a run from which one could go on, and would be damaged by it; so would a trained model.
 
     Raises:
         ConfigError: naming the run that it belongs to.
     """
     if (run_dir / MANIFEST_FILE).is_file():
+        if run_dir.name == MODEL_FOLDER:
+            raise ConfigError(f"{run_dir}: is a trained model, not a run; its run is {run_dir.parent}")
         raise ConfigError(
             f"{run_dir}: is a checkpoint, not a run; its run, {run_dir.parent.parent}, goes on after the newest one"
         )

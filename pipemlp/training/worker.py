@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from pipemlp.checkpoint.folder import read_manifest
+from pipemlp.checkpoint.folder import MODEL_FOLDER, read_manifest
+from pipemlp.checkpoint.manifest import FileEntry
 from pipemlp.checkpoint.model_files import layer_file, publish, save_layers
+from pipemlp.checkpoint.sealed_files import sealed, write_manifest
 from pipemlp.config.errors import ClusterError, DataError, RunFailedError
 from pipemlp.config.root import RunConfig
 from pipemlp.data import PreparedData, Preprocessing, prepare
@@ -36,14 +38,14 @@ from pipemlp.training.exchange_report import exchange_report
 from pipemlp.training.heartbeats import Heartbeats
 from pipemlp.training.life import Life
 from pipemlp.training.meeting import loopback_store
-from pipemlp.training.model_index import save_index_of
+from pipemlp.training.model_index import manifest_of, save_index_of
 from pipemlp.training.prediction_check import PredictionCheck
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.restoring import restore
 from pipemlp.training.startup import Begun, message_to_others
 from pipemlp.training.stopping import Stopping
 from pipemlp.training.timeline import TimelineRecorder
-from pipemlp.training.trainer import FROM_THE_START, Outcome, Trainer, Watcher
+from pipemlp.training.trainer import FROM_THE_START, Trainer, Watcher
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
 
 SAVING = 0.9
@@ -106,7 +108,7 @@ def run_worker(
             watcher.stopped(outcome)
         leave_processes()
         return stop_code(outcome.stopped_by)
-    save_model(run_dir, preparation, pipeline, outcome)
+    save_model(run_dir, preparation, pipeline, outcome.best_step)
     report = check.report() if check is not None else None
     exchanged = exchange_report(pipeline)
     leave_processes()
@@ -184,19 +186,20 @@ def same_data(data: PreparedData, learned: Preprocessing, content: list[str]) ->
     return data
 
 
-def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outcome: Outcome) -> None:
-    """Each rank of replica 0 writes its layers; rank 0 the index, and puts all in the place of an earlier model.
+def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, step: int) -> None:
+    """Each rank of replica 0 writes and hashes its layers; rank 0 the index and the manifest, and puts all in the place
+    of an earlier model.
 
     Raises:
         ClusterError: if rank 0 does not see what the others wrote.
     """
-    directory, staging = run_dir / "model", run_dir / ".model-saving"
+    directory, staging = run_dir / MODEL_FOLDER, run_dir / ".model-saving"
     if dist.get_rank() == 0:
         shutil.rmtree(staging, ignore_errors=True)
     dist.barrier()
-    if pipeline.place.replica == 0:
-        save_layers(staging, pipeline.layer_tensors())
-    dist.barrier()
+    own = save_layers(staging, pipeline.layer_tensors()) if pipeline.place.replica == 0 else {}
+    written: list[dict[str, FileEntry]] = [own] * dist.get_world_size()
+    dist.all_gather_object(written, own)
     if dist.get_rank() == 0:
         unseen = [layer.index for layer in preparation.layers if not (staging / layer_file(layer.index)).is_file()]
         if unseen:
@@ -204,5 +207,7 @@ def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, outc
                 f"{directory}: layers {unseen[0]}..{unseen[-1]} were written on another host and cannot be seen here; "
                 "put run.dir on a file system that all hosts share"
             )
-        save_index_of(staging, preparation, outcome.best_step)
+        files = {name: entry for layers in written for name, entry in layers.items()}
+        files |= {name: sealed(staging / name) for name in save_index_of(staging, preparation, step)}
+        write_manifest(staging, manifest_of(preparation, step, files))
         publish(staging, directory)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from damage import bit_flipped, deleted, emptied, linked, open_to_all, piped, swapped, truncated
 from safetensors import SafetensorError
 
 from pipemlp.checkpoint.commit import Writing, commit, prune
@@ -190,36 +191,17 @@ def test_a_killed_pruning_leaves_no_half_of_one(tmp_path, monkeypatch):
     assert [left.name for left in leftovers(tmp_path)] == [".removing-10"]
 
 
-def swapped(directory):
-    one, other = directory / "layer-0", directory / "layer-1"
-    text = one.read_text()
-    one.write_text(other.read_text())
-    other.write_text(text)
-
-
-def linked(directory):
-    path = directory / "layer-0"
-    path.rename(directory.parent / "elsewhere")
-    path.symlink_to(directory.parent / "elsewhere")
-
-
-def flipped(directory):
-    data = bytearray((directory / "layer-0").read_bytes())
-    data[0] ^= 1
-    (directory / "layer-0").write_bytes(data)
-
-
 DAMAGE = {
-    "truncated": (lambda d: (d / "layer-0").write_text("ste"), "3 bytes, written were 6"),
-    "emptied": (lambda d: (d / "layer-0").write_text(""), "0 bytes, written were 6"),
-    "deleted": (lambda d: (d / "layer-0").unlink(), "missing; the checkpoint needs all its files"),
-    "a bit flipped": (flipped, "its content is not what was written"),
-    "swapped": (swapped, "its content is not what was written"),
-    "a link": (linked, "is a symbolic link"),
-    "open to everybody": (lambda d: (d / "layer-0").chmod(0o666), "everybody may write it"),
-    "a pipe": (lambda d: ((d / "layer-0").unlink(), os.mkfifo(d / "layer-0")), "is no file"),
-    "manifest a pipe": (lambda d: ((d / MANIFEST_FILE).unlink(), os.mkfifo(d / MANIFEST_FILE)), "is no file"),
-    "manifest gone": (lambda d: (d / MANIFEST_FILE).unlink(), "MANIFEST.json is missing"),
+    "truncated": (lambda d: truncated(d / "layer-0"), "4 bytes, written were 6"),
+    "emptied": (lambda d: emptied(d / "layer-0"), "0 bytes, written were 6"),
+    "deleted": (lambda d: deleted(d / "layer-0"), "missing; all files that MANIFEST.json lists are needed"),
+    "a bit flipped": (lambda d: bit_flipped(d / "layer-0"), "its content is not what was written"),
+    "swapped": (lambda d: swapped(d / "layer-0"), "its content is not what was written"),
+    "a link": (lambda d: linked(d / "layer-0"), "is a symbolic link"),
+    "open to everybody": (lambda d: open_to_all(d / "layer-0"), "everybody may write it"),
+    "a pipe": (lambda d: piped(d / "layer-0"), "is no file"),
+    "manifest a pipe": (lambda d: piped(d / MANIFEST_FILE), "is no file"),
+    "manifest gone": (lambda d: deleted(d / MANIFEST_FILE), "MANIFEST.json is missing"),
     "manifest cut": (lambda d: (d / MANIFEST_FILE).write_text('{"format": 1'), "it is no JSON"),
     "manifest of another step": (
         lambda d: shutil.copy(d.parent / "step-10" / MANIFEST_FILE, d / MANIFEST_FILE),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from commands import metrics_of
+from damage import bit_flipped, deleted, open_to_all
+from saved_model import save_untrained
 from sklearn.datasets import load_digits
 from table_run import rows_of, write_rows
 
 import pipemlp as package
-from pipemlp.checkpoint.model_files import save_index, save_layers
 from pipemlp.config import load_config
-from pipemlp.model.whole import build_model
-from pipemlp.training.preparation import prepare_run
-from pipemlp.training.run_directory import write_start
 
 SINGLE = 1e-5
 """float32 through five layers, in another order of sums."""
@@ -99,21 +98,8 @@ def test_npy_in(tmp_path, pipemlp):
     numbers = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     np.save("all.npy", numbers)
     Path("array.yaml").write_text("data: {path: all.npy}\nmodel: {hidden: [6]}\ntraining: {global_batch_size: 8}\n")
-    preparation = prepare_run(load_config("array.yaml"))
     run_dir = tmp_path / "untrained"
-    run_dir.mkdir()
-    write_start(run_dir, preparation.config, preparation.plan)
-    model = build_model(preparation.layers, seed=3)
-    tensors = {int(name): dict(layer.named_parameters()) for name, layer in model.named_children()}
-    save_layers(run_dir / "model", {index: {k: v.detach() for k, v in t.items()} for index, t in tensors.items()})
-    save_index(
-        run_dir / "model",
-        preparation.layers,
-        model=preparation.config.model,
-        shape=preparation.data.shape,
-        preprocessing=preparation.data.preprocessing,
-        about={},
-    )
+    save_untrained(run_dir, load_config("array.yaml"))
     answer = pipemlp("predict", run_dir, "all.npy", "--output", "out.npy")
     assert (answer.code, answer.err) == (0, "")
     expected = plain_predictions(run_dir, [dict(zip("0123", row, strict=True)) for row in numbers.tolist()])
@@ -210,20 +196,29 @@ def test_places_that_cannot_be_written(table_run, pipemlp, tmp_path, output, mes
     assert source.read_text() == before
 
 
-def damage(path):
+def cut(path):
+    own(path).write_bytes(path.read_bytes()[:-2])
+
+
+def own(path):
+    """The copy is a link to the original until now."""
     content = path.read_bytes()
     path.unlink()
-    path.write_bytes(content[: len(content) // 2])
+    path.write_bytes(content)
+    return path
 
 
 @pytest.mark.parametrize(
     ("name", "spoil", "message"),
     [
-        ("layer-00002.safetensors", damage, "layer-00002.safetensors: damaged"),
-        ("layer-00002.safetensors", lambda path: path.unlink(), "layer-00002.safetensors: missing"),
-        ("index.json", damage, "index.json: cannot be read"),
-        ("index.json", lambda path: path.unlink(), "no trained model here (index.json is missing)"),
-        ("preprocessing.json", lambda path: path.unlink(), "cannot be read"),
+        ("layer-00002.safetensors", cut, "layer-00002.safetensors: damaged"),
+        ("layer-00002.safetensors", lambda path: bit_flipped(own(path)), "layer-00002.safetensors: damaged"),
+        ("layer-00002.safetensors", lambda path: open_to_all(own(path)), "everybody may write it"),
+        ("layer-00002.safetensors", deleted, "layer-00002.safetensors: missing"),
+        ("index.json", cut, "index.json: damaged"),
+        ("preprocessing.json", deleted, "preprocessing.json: missing"),
+        ("MANIFEST.json", deleted, "MANIFEST.json is missing"),
+        ("", shutil.rmtree, "no trained model yet; its newest checkpoint is "),
     ],
 )
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

@@ -22,6 +22,10 @@ def test_leaves_the_whole_run_directory(digits_run):
     assert {path.name for path in (digits_run.dir / "logs").iterdir()} == {"rank-0.log", "rank-1.log"}
     layers = {f"layer-{index:05d}.safetensors" for index in range(18)}
     assert set(model_files(digits_run.dir)) == layers | {"index.json", "preprocessing.json"}
+    assert {path.name for path in (digits_run.dir / "model").iterdir()} == {
+        *model_files(digits_run.dir),
+        "MANIFEST.json",
+    }
     assert [path.name for path in (digits_run.dir / "tensorboard").iterdir()][0].startswith("events.out.tfevents")
     plan = json.loads((digits_run.dir / "plan.json").read_text())
     assert (plan["num_stages"], plan["num_replicas"], plan["num_micro_batches"]) == (2, 1, 4)
