@@ -26,6 +26,7 @@ from pipemlp.config.origin import format_key, parse_key
 from pipemlp.config.root import RunConfig
 from pipemlp.training.plugins import loaded_plugins
 from pipemlp.training.run_directory import CONFIG_FILE
+from pipemlp.training.vanished import METRICS_FILE, refuse_vanished
 
 FREE = (
     ("parallel",),
@@ -42,7 +43,6 @@ FREE = (
 """What may change between a run and its continuation."""
 UNSAID = (("run", "name"), ("run", "dir"), ("run", "device"), ("run", "threads"), ("data", "path"))
 """What says where a run is, and not what it is; data are compared by their content."""
-METRICS_FILE = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,23 @@ class Resumption:
         return [*lines, f"resumed after step {self.checkpoint.manifest.step}"]
 
 
-def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str]) -> Resumption:
+def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str], num_train_rows: int) -> Resumption:
     """Where the run in a directory goes on with a configuration.
 
     Args:
         config: resolved.
         run_dir: that a run has left.
         content: of the data, as it is now.
+        num_train_rows: of them.
 
     Raises:
         ConfigError: with the keys that differ and may not.
-        ModelFileError: if there are checkpoints, but none is whole.
+        ModelFileError: if there are checkpoints, but none is whole; or if there were some, and none is there.
     """
     checkpoint, passed = newest_to_go_on(run_dir / FOLDER)
     saved = load_config((run_dir if checkpoint is None else checkpoint.directory) / CONFIG_FILE)
+    if checkpoint is None:
+        refuse_vanished(run_dir, saved, num_train_rows)
     changes, refused = differences(saved, config)
     if refused:
         raise ConfigError(

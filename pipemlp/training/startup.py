@@ -82,7 +82,7 @@ def begin_or_resume(preparation: Preparation) -> Begun:
 
     Raises:
         ConfigError: if `run.dir` is not given, holds another run, or one that is going on.
-        ModelFileError: if no checkpoint there is whole.
+        ModelFileError: if no checkpoint there is whole, or those that there were are gone.
     """
     config = preparation.config
     if config.run.dir == "auto":
@@ -101,7 +101,7 @@ def begin_or_resume(preparation: Preparation) -> Begun:
 
 def _resumed(preparation: Preparation, run_dir: Path, lock: RunLock) -> Begun:
     config = preparation.config
-    resumption = find_resumption(config, run_dir, preparation.data.content)
+    resumption = find_resumption(config, run_dir, preparation.data.content, preparation.data.shape.num_rows[0])
     tidy(run_dir, 0 if resumption.checkpoint is None else resumption.checkpoint.manifest.step)
     write_start(run_dir, config, preparation.plan, preparation.planned)
     directory = None if resumption.checkpoint is None else resumption.checkpoint.directory

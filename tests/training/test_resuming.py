@@ -91,10 +91,10 @@ def test_other_plugins_are_a_warning(tmp_path, monkeypatch):
     found = Checkpoint(directory, Manifest(10, 2, 1, False, {}, facts))
     monkeypatch.setattr(resuming, "newest_to_go_on", lambda folder: (found, []))
     monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["other"])
-    notes = find_resumption(config, tmp_path, []).notes()
+    notes = find_resumption(config, tmp_path, [], 100).notes()
     assert notes[0] == 'warning: --plugin: the run was saved with ["my_blocks"], and goes on with ["other"]'
     monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["my_blocks"])
-    assert find_resumption(config, tmp_path, []).notes() == ["resumed after step 10"]
+    assert find_resumption(config, tmp_path, [], 100).notes() == ["resumed after step 10"]
 
 
 def test_a_file_is_as_it_was_or_as_it_is_to_be(tmp_path, monkeypatch):
