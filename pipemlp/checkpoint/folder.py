@@ -5,7 +5,11 @@ checkpoints/
     step-300/
     latest               the name of the newest, for people and scripts; never trusted
     .saving-400/         being written, or left by a run that was killed meanwhile
-    damaged-350/         was passed over when the run went on; nobody reads it
+    passed-over-350/     was passed over when the run went on; nobody reads it
+
+What is passed over is not whole, or it is refused: it belongs to another user, everybody may write it, a newer version
+wrote it. The run comes to the same step again, so it makes room, under a name that says no more than that. Nothing set
+aside is ever removed or written over: a second one of the same step is `passed-over-350.2`.
 """
 
 import os
@@ -109,7 +113,7 @@ def check_whole(directory: Path, *, contents: bool = True) -> Checkpoint:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """A newer checkpoint that is not whole, and why."""
+    """A newer checkpoint that is not whole or is refused, and why."""
 
     step: int
     reason: str
@@ -163,11 +167,12 @@ def remove(directory: Path) -> None:
         shutil.rmtree(gone)
 
 
-def set_aside(directory: Path) -> None:
-    """Keep a checkpoint that is not whole for its user, under a name that no longer counts; an older one there goes."""
-    aside = directory.with_name(directory.name.replace("step-", "damaged-"))
-    if aside.is_symlink() or aside.is_file():
-        aside.unlink()
-    elif aside.exists():
-        shutil.rmtree(aside)
+def set_aside(directory: Path) -> Path:
+    """Keep a checkpoint that was passed over for its user, under a name that no longer counts, which is returned."""
+    first = directory.with_name(directory.name.replace("step-", "passed-over-"))
+    aside, number = first, 1
+    while aside.is_symlink() or aside.exists():
+        number += 1
+        aside = first.with_name(f"{first.name}.{number}")
     os.replace(directory, aside)
+    return aside

@@ -51,7 +51,7 @@ class Resumption:
 
     Args:
         checkpoint: the newest whole one; None if there is none, and the run begins anew.
-        passed: newer ones that are not whole.
+        passed: newer ones that are not whole, or refused.
         changes: of the configuration since, `key: old -> new`.
         warnings: what else is not as it was.
     """
@@ -177,25 +177,31 @@ def configuration_to_go_on(run_dir: Path, overrides: Sequence[str]) -> tuple[Run
     return load_config(path, [*own, *again]), again
 
 
-def tidy(run_dir: Path, step: int) -> None:
-    """Remove what an interrupted save left, and lines of metrics.jsonl that will be written again; newer checkpoints
-    that are not whole are set aside, so that those which this run writes take their place.
+def tidy(run_dir: Path, step: int) -> list[str]:
+    """Remove what an interrupted save left, and lines of metrics.jsonl that will be written again; newer checkpoints,
+    which were passed over, are set aside, so that those which this run writes take their place.
 
     Args:
         run_dir: of a run that goes on.
         step: after which it does.
+
+    Returns:
+        For the user, where each of those is now.
     """
     for left in leftovers(run_dir / FOLDER):
         remove(left)
     newer = [saved for saved in saved_steps(run_dir / FOLDER) if saved > step]
-    for each in newer:
-        set_aside(run_dir / FOLDER / step_folder(each))
+    kept = [
+        f"checkpoint of step {each} is kept as {set_aside(run_dir / FOLDER / step_folder(each))}, yours to delete"
+        for each in newer
+    ]
     if newer and step:
         point_to(run_dir / FOLDER, step)
     path = run_dir / METRICS_FILE
     if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         replace_text(path, "".join(line for line in lines if _stays(line, step)))
+    return kept
 
 
 def _stays(line: str, step: int) -> bool:

@@ -168,10 +168,10 @@ def test_pruning_looks_at_what_this_run_has_written_only(tmp_path):
 def test_set_aside_it_counts_no_more(tmp_path):
     for step in (10, 20):
         save(tmp_path, step)
-    set_aside(tmp_path / "step-20")
+    assert set_aside(tmp_path / "step-20") == tmp_path / "passed-over-20"
     save(tmp_path, 20)
-    set_aside(tmp_path / "step-20")  # in the place of the one before
-    assert saved_steps(tmp_path) == [10] and (tmp_path / "damaged-20" / "layer-0").read_text() == "step 20"
+    assert set_aside(tmp_path / "step-20") == tmp_path / "passed-over-20.2"  # the one before stays
+    assert saved_steps(tmp_path) == [10] and (tmp_path / "passed-over-20" / "layer-0").read_text() == "step 20"
     assert newest_whole(tmp_path)[1] == [] and not list(leftovers(tmp_path))
 
 

@@ -184,7 +184,7 @@ def test_a_damaged_checkpoint_is_passed_over(folder):
     printed = resume(folder, "damaged").printed
     assert f"warning: checkpoint of step {newest} passed over" in printed and path.name in printed
     assert f"resumed after step {older}" in printed
-    assert (checkpoints / f"damaged-{newest}" / path.name).is_file()
+    assert (checkpoints / f"passed-over-{newest}" / path.name).is_file()
     same_as_whole(folder, "damaged")
 
 

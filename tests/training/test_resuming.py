@@ -1,17 +1,20 @@
 """What a resume leaves in order before it trains, and what it chooses again for another grid."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from pipemlp.checkpoint.folder import FOLDER, Checkpoint
-from pipemlp.checkpoint.manifest import Manifest
+from pipemlp.checkpoint.commit import Writing, commit
+from pipemlp.checkpoint.folder import FOLDER, Checkpoint, check_whole
+from pipemlp.checkpoint.manifest import Manifest, fact
 from pipemlp.config.errors import ConfigError
 from pipemlp.config.files import replace_text
 from pipemlp.config.loading import load_config
 from pipemlp.config.writing import write_config
 from pipemlp.training import resuming
 from pipemlp.training.resuming import METRICS_FILE, chosen_again, configuration_to_go_on, find_resumption, tidy
+from pipemlp.training.startup import begin, begin_or_resume, prepare_locally
 
 CONFIG = """
 data: {source: digits}
@@ -19,19 +22,78 @@ model: {hidden: [8, 8, 8]}
 training: {global_batch_size: 24}
 parallel: {stages: 2, schedule: zb-v, virtual_stages: 2, micro_batches: 8, partition: [0, 1, 2, 3, 5]}
 """
+WINE = """
+data: {source: wine}
+model: {hidden: [8]}
+training: {steps: 40, global_batch_size: 16}
+checkpoint: {every_steps: 10}
+run: {dir: run, device: cpu}
+"""
+
+
+class Alone:
+    rank = 0
+
+    def everyone(self, value):
+        return [value]
 
 
 def test_what_was_passed_over_is_set_aside(tmp_path):
-    """Newer than where the run goes on, damaged: it must not take the place of whole ones when old ones go."""
+    """Newer than where the run goes on: it must not take the place of whole ones when old ones go, nor be lost."""
     folder = tmp_path / FOLDER
-    for name in ("step-10", "step-20", "step-30", ".saving-40", "damaged-20"):
+    for name in ("step-10", "step-20", "step-30", ".saving-40", "passed-over-20"):
         (folder / name).mkdir(parents=True)
     (folder / "latest").write_text("step-30\n")
     (folder / "step-20" / "weights").write_text("half")
-    tidy(tmp_path, 10)
-    assert sorted(path.name for path in folder.iterdir()) == ["damaged-20", "damaged-30", "latest", "step-10"]
-    assert (folder / "damaged-20" / "weights").read_text() == "half"
+    kept = tidy(tmp_path, 10)
+    assert kept == [
+        f"checkpoint of step 20 is kept as {folder}/passed-over-20.2, yours to delete",
+        f"checkpoint of step 30 is kept as {folder}/passed-over-30, yours to delete",
+    ]
+    found = sorted(path.name for path in folder.iterdir())
+    assert found == ["latest", "passed-over-20", "passed-over-20.2", "passed-over-30", "step-10"]
+    assert (folder / "passed-over-20.2" / "weights").read_text() == "half"
     assert (folder / "latest").read_text() == "step-10\n"
+
+
+@pytest.fixture
+def wine(tmp_path, monkeypatch):
+    """A run that has begun and is saved after steps 10 and 20, and what it goes on with."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Path("wine.yaml").write_text(WINE)
+    preparation = prepare_locally(load_config("wine.yaml"))
+    begun = begin(preparation)
+    begun.lock.release()
+
+    def write(folder):
+        write_config(preparation.config, folder / "config.resolved.yaml")
+        (folder / "layer-0").write_text("weights")
+        return ["layer-0", "config.resolved.yaml"]
+
+    for step in (10, 20):
+        facts = {"data": fact(preparation.data.content)}
+        commit(
+            begun.run_dir / FOLDER,
+            step,
+            Writing(10, write),
+            lambda files, step=step, facts=facts: Manifest(step, 1, 1, False, files, facts),
+            Alone(),
+            lambda text: None,
+        )
+    return preparation
+
+
+def test_what_is_refused_is_not_called_damaged_and_stays(wine, tmp_path):
+    folder = tmp_path / "run" / FOLDER
+    (folder / "step-20" / "layer-0").chmod(0o666)
+    begun = begin_or_resume(wine)
+    begun.lock.release()
+    assert begun.checkpoint == folder / "step-10"
+    assert f"checkpoint of step 20 is kept as {folder}/passed-over-20, yours to delete" in begun.notes
+    assert any("checkpoint of step 20 passed over" in note and "everybody may write it" in note for note in begun.notes)
+    (folder / "passed-over-20" / "layer-0").chmod(0o600)
+    assert check_whole(folder / "passed-over-20").manifest.step == 20
 
 
 def test_what_is_no_folder_goes_too(tmp_path):
