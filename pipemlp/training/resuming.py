@@ -19,7 +19,7 @@ from pipemlp.checkpoint.folder import (
     step_folder,
 )
 from pipemlp.checkpoint.manifest import MANIFEST_FILE, fact
-from pipemlp.config.errors import ConfigError
+from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.config.files import replace_text
 from pipemlp.config.loading import load_config
 from pipemlp.config.origin import format_key, parse_key
@@ -43,6 +43,11 @@ FREE = (
 """What may change between a run and its continuation."""
 UNSAID = (("run", "name"), ("run", "dir"), ("run", "device"), ("run", "threads"), ("data", "path"))
 """What says where a run is, and not what it is; data are compared by their content."""
+STAYS = (
+    "data, model, loss, precision, gradients, run.seed, training.global_batch_size, training.clip_norm, and optimizer "
+    "but for its lr, stay in a run"
+)
+"""All the rest."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ class Resumption:
     def notes(self) -> list[str]:
         """For the user."""
         lines = [each.warning() for each in self.passed]
-        if self.checkpoint is None:
-            return [*lines, "no checkpoint yet: the run begins anew"]
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"changed: {change}" for change in self.changes]
+        if self.checkpoint is None:
+            return [*lines, "no checkpoint yet: the run begins anew"]
         return [*lines, f"resumed after step {self.checkpoint.manifest.step}"]
 
 
@@ -82,6 +87,7 @@ def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str], nu
 
     Raises:
         ConfigError: with the keys that differ and may not.
+        DataError: if the data are others.
         ModelFileError: if there are checkpoints, but none is whole; or if there were some, and none is there.
     """
     checkpoint, passed = newest_to_go_on(run_dir / FOLDER)
@@ -89,16 +95,16 @@ def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str], nu
     if checkpoint is None:
         refuse_vanished(run_dir, saved, num_train_rows)
     changes, refused = differences(saved, config)
-    if refused:
-        raise ConfigError(
-            [
-                f"{run_dir}: {change}; data, model, loss, precision, gradients, seed, optimizer and batch stay in a run"
-                for change in refused
-            ]
-        )
+    _refuse(run_dir, refused)
     if checkpoint is not None and checkpoint.manifest.facts.get("data") != fact(content):
-        raise ConfigError(f"{run_dir}: data: their content has changed since the run was saved; a run keeps its data")
+        raise DataError(f"{run_dir}: data: their content has changed since the run was saved; a run keeps its data")
     return Resumption(checkpoint, tuple(passed), tuple(changes), _plugin_warnings(checkpoint))
+
+
+def _refuse(run_dir: Path, changes: Sequence[str]) -> None:
+    if changes:
+        *others, last = (f"{run_dir}: {change}" for change in changes)
+        raise ConfigError([*others, f"{last}; {STAYS}"])
 
 
 def _plugin_warnings(checkpoint: Checkpoint | None) -> tuple[str, ...]:
@@ -108,14 +114,21 @@ def _plugin_warnings(checkpoint: Checkpoint | None) -> tuple[str, ...]:
     return () if saved == own else (f"--plugin: the run was saved with {saved}, and goes on with {own}",)
 
 
-def differences(saved: RunConfig, now: RunConfig) -> tuple[list[str], list[str]]:
-    """Keys that differ, as `key: old -> new`: those that may, and those that may not."""
+def differences(saved: RunConfig, now: RunConfig, *, decided: bool = True) -> tuple[list[str], list[str]]:
+    """Keys that differ, as `key: old -> new`: those that may, and those that may not.
+
+    Args:
+        saved: resolved.
+        now: resolved too, if `decided`; else what data decide, section `data` and each `auto`, is left out.
+        decided: see there.
+    """
     may: list[str] = []
     may_not: list[str] = []
     old, new = (dict(_leaves(config.model_dump(mode="json"), ())) for config in (saved, now))
     for key in dict.fromkeys([*old, *new]):
         one, other = old.get(key), new.get(key)
-        if one != other and key[:2] not in UNSAID:
+        is_open = key[0] == "data" or any(new.get(key[:length]) == "auto" for length in range(1, len(key) + 1))
+        if one != other and key[:2] not in UNSAID and (decided or not is_open):
             is_free = any(key[: len(free)] == free for free in FREE)
             (may if is_free else may_not).append(f"{format_key(key)}: {_shown(one)} -> {_shown(other)}")
     return may, may_not
@@ -164,15 +177,25 @@ def chosen_again(path: Path, overrides: Sequence[str]) -> list[str]:
 def configuration_to_go_on(run_dir: Path, overrides: Sequence[str]) -> tuple[RunConfig, list[str]]:
     """What a run goes on with, and what was chosen anew for another grid.
 
+    Keys that may not change are refused here, before data are read, which may take long. Those of section `data` are
+    known only after that.
+
     Args:
         run_dir: of the run.
         overrides: of the user, `section.key=value`.
 
     Raises:
-        ConfigError: if they do not fit, or the folder is a checkpoint.
+        ConfigError: if they do not fit or may not change, or the folder is a checkpoint.
     """
     refuse_checkpoint(run_dir)
     path, own = run_dir / CONFIG_FILE, [*overrides, f"run.dir={run_dir.absolute()}"]
+    asked = load_config(path, overrides)
+    if asked.run.dir != "auto" and Path(asked.run.dir).expanduser().resolve() != run_dir.resolve():
+        raise ConfigError(
+            f"run.dir={asked.run.dir}: a run goes on in its own folder, {run_dir}; leave run.dir out, "
+            f"or copy the folder and resume the copy"
+        )
+    _refuse(run_dir, differences(load_config(path), asked, decided=False)[1])
     again = chosen_again(path, own)
     return load_config(path, [*own, *again]), again
 

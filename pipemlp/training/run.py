@@ -1,5 +1,6 @@
 """A run that exists: its directory, read."""
 
+import difflib
 import json
 import time
 from dataclasses import dataclass, replace
@@ -70,6 +71,16 @@ def open_run(run_dir: str | Path) -> Run:
     """
     path = Path(run_dir)
     if not (path / CONFIG_FILE).is_file():
-        what = "no such folder" if not path.exists() else f"not a run directory ({CONFIG_FILE} is missing)"
-        raise ConfigError(f"{path}: {what}")
+        raise ConfigError(f"{path}: {_what_else(path)}")
     return Run(path)
+
+
+def _what_else(path: Path) -> str:
+    """What is there in the place of a run, and which run may be meant."""
+    if (path.absolute().parent / CONFIG_FILE).is_file():
+        return f"is a part of a run; name the run, {path.absolute().parent}"
+    if path.exists():
+        return f"not a run directory ({CONFIG_FILE} is missing)"
+    runs = {file.parent.name: file.parent for file in sorted(path.parent.glob(f"*/{CONFIG_FILE}"))}
+    close = difflib.get_close_matches(path.name, runs, n=1)
+    return f"no such folder; did you mean {runs[close[0]]}?" if close else "no such folder"

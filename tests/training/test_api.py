@@ -82,8 +82,15 @@ def test_open_run(table_run):
 def test_open_run_of_something_else(tmp_path):
     with pytest.raises(ConfigError, match="not a run directory"):
         pipemlp.open_run(tmp_path)
-    with pytest.raises(ConfigError, match="no such folder"):
+    with pytest.raises(ConfigError, match="no such folder$"):
         pipemlp.open_run(tmp_path / "none")
+    run = tmp_path / "digits-20260102"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.resolved.yaml").write_text(CONFIG)
+    with pytest.raises(ConfigError, match=f"checkpoints: is a part of a run; name the run, {run}$"):
+        pipemlp.open_run(run / "checkpoints")
+    with pytest.raises(ConfigError, match=f"digits-2026: no such folder; did you mean {run}\\?$"):
+        pipemlp.open_run(tmp_path / "digits-2026")
 
 
 def test_a_run_that_fell_silent_reads_as_failed(tmp_path):

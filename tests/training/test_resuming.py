@@ -1,6 +1,7 @@
 """What a resume leaves in order before it trains, and what it chooses again for another grid."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from pipemlp.checkpoint.commit import Writing, commit
 from pipemlp.checkpoint.folder import FOLDER, Checkpoint, check_whole
 from pipemlp.checkpoint.manifest import Manifest, fact
-from pipemlp.config.errors import ConfigError
+from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.config.files import replace_text
 from pipemlp.config.loading import load_config
 from pipemlp.config.writing import write_config
@@ -94,6 +95,53 @@ def test_what_is_refused_is_not_called_damaged_and_stays(wine, tmp_path):
     assert any("checkpoint of step 20 passed over" in note and "everybody may write it" in note for note in begun.notes)
     (folder / "passed-over-20" / "layer-0").chmod(0o600)
     assert check_whole(folder / "passed-over-20").manifest.step == 20
+
+
+def go_on_with(*overrides):
+    begun = begin_or_resume(prepare_locally(configuration_to_go_on(Path("run"), overrides)[0]))
+    begun.lock.release()
+    return begun
+
+
+def test_what_may_not_change_is_refused_before_data_are_read(wine):
+    changes = ["run.seed=3", "optimizer.lr=0.5", "optimizer.weight_decay=0.5", "training.clip_norm=1.0"]
+    with pytest.raises(ConfigError) as caught:
+        configuration_to_go_on(Path("run"), [*changes, "training.steps=50", "loss=auto", "data.split_seed=7"])
+    assert caught.value.messages == (
+        "run: run.seed: 0 -> 3",
+        "run: training.clip_norm: null -> 1.0",
+        "run: optimizer.weight_decay: 0.01 -> 0.5; data, model, loss, precision, gradients, run.seed, "
+        "training.global_batch_size, training.clip_norm, and optimizer but for its lr, stay in a run",
+    )
+
+
+def test_what_is_decided_again_may_be_what_it_was(wine):
+    begun = go_on_with("loss=auto", "data.target=auto", "optimizer.lr=0.5")
+    assert begun.notes == ("changed: optimizer.lr: 0.001 -> 0.5", "resumed after step 20")
+
+
+def test_other_data_are_refused_as_data(wine):
+    with pytest.raises(ConfigError, match="data.split_seed: 0 -> 7; data, model, loss"):
+        go_on_with("data.split_seed=7")
+    with pytest.raises(DataError, match="data: their content has changed") as caught:
+        find_resumption(wine.config, Path("run"), ["other"], 100)
+    assert caught.value.exit_code == 3
+
+
+def test_changes_are_said_before_the_first_checkpoint_too(wine):
+    shutil.rmtree(Path("run") / FOLDER)
+    assert go_on_with("training.steps=50").notes == (
+        "changed: training.steps: 40 -> 50",
+        "no checkpoint yet: the run begins anew",
+    )
+
+
+def test_a_run_goes_on_in_its_own_folder(wine, tmp_path):
+    for override in ("run.dir=other", "run={dir: other}"):
+        with pytest.raises(ConfigError, match="run.dir=other: a run goes on in its own folder, run; leave run.dir out"):
+            configuration_to_go_on(Path("run"), [override])
+    for same in ("run.dir=run", f"run.dir={tmp_path}/run", "run.dir=auto"):
+        assert configuration_to_go_on(Path("run"), [same])[0].run.dir == f"{tmp_path}/run"
 
 
 def test_what_is_no_folder_goes_too(tmp_path):
