@@ -54,6 +54,11 @@ def step_folder(step: int) -> str:
     return f"step-{step}"
 
 
+def is_step_folder(path: Path) -> bool:
+    """Whether a path has the name of a checkpoint's folder."""
+    return _STEP.fullmatch(path.name) is not None
+
+
 def saving_folder(step: int) -> str:
     """Name of the folder in which it is written first."""
     return f".saving-{step}"

@@ -1,6 +1,7 @@
 """`pipemlp checkpoint inspect` and `verify`: look inside a checkpoint; prove it intact."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,16 +9,27 @@ import typer
 from rich import box
 from rich.table import Table
 
-from pipemlp.checkpoint.folder import FOLDER, check_whole, newest_whole, read_manifest, saved_steps, step_folder
-from pipemlp.checkpoint.manifest import Manifest
+from pipemlp.checkpoint.folder import (
+    FOLDER,
+    PassedOver,
+    check_whole,
+    is_step_folder,
+    read_manifest,
+    saved_steps,
+    step_folder,
+)
+from pipemlp.checkpoint.manifest import MANIFEST_FILE, Manifest
 from pipemlp.cli.arguments import Json
 from pipemlp.cli.screen import screen
-from pipemlp.config.errors import ModelFileError
+from pipemlp.config.errors import ConfigError, ModelFileError
+from pipemlp.data.problems import counted
+from pipemlp.training.run_directory import CONFIG_FILE
 from pipemlp.training.sizes import size_text
 
 app = typer.Typer(no_args_is_help=True, help="Look inside a checkpoint; prove it intact.")
 Place = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A checkpoint, or a run directory: its newest.", show_default=False)
+    Path,
+    typer.Argument(metavar="PATH", help="A checkpoint, or a run directory, or its checkpoints.", show_default=False),
 ]
 
 
@@ -25,10 +37,11 @@ Place = Annotated[
 def inspect(path: Place, json_output: Json = False) -> None:
     """Show what a checkpoint holds: its step, who saved it, and its files. Reads the manifest only.
 
+    With a run directory, the newest whose manifest can be read; `verify` reads all files.
+
     Example: pipemlp checkpoint inspect runs/digits-20260102-030405
     """
-    directory = _checkpoint(path)
-    manifest = read_manifest(directory)
+    directory, manifest = _newest(path)
     if json_output:
         typer.echo(json.dumps({"path": str(directory), **json.loads(manifest.to_text())}))
         return
@@ -76,30 +89,51 @@ def _lines(directory: Path, manifest: Manifest) -> dict[str, str]:
     return {
         "checkpoint": str(directory),
         "step": str(manifest.step),
-        "saved by": f"{manifest.num_stages} stages x {manifest.num_replicas} replicas, {copies}",
-        "size": f"{size_text(manifest.num_bytes)} in {len(manifest.files)} files",
+        "saved by": f"{counted(manifest.num_stages, 'stage')} x {counted(manifest.num_replicas, 'replica')}, {copies}",
+        "size": f"{size_text(manifest.num_bytes)} in {counted(len(manifest.files), 'file')}",
         **facts,
     }
 
 
-def _is_checkpoint(path: Path) -> bool:
-    return not (path / FOLDER).is_dir() and path.is_dir()
-
-
-def _checkpoint(path: Path) -> Path:
-    """The checkpoint that is meant: itself, or the newest whole one of a run."""
-    if _is_checkpoint(path):
-        return path
-    newest, passed = newest_whole(path / FOLDER)
-    if newest is None:
-        raise ModelFileError([f"{path}: no whole checkpoint in it", *(each.reason for each in passed)])
-    return newest.directory
+def _newest(path: Path) -> tuple[Path, Manifest]:
+    """The checkpoint that is meant: itself, or of several the newest with a manifest; says what it passes over."""
+    passed: list[PassedOver] = []
+    for directory in reversed(_all(path)):
+        try:
+            manifest = read_manifest(directory)
+        except ModelFileError as error:
+            if directory == path:
+                raise
+            passed.append(PassedOver(int(directory.name.rpartition("-")[2]), str(error)))
+            continue
+        for each in passed:
+            typer.echo(each.warning(), err=True)
+        return directory, manifest
+    raise ModelFileError([f"{path}: no checkpoint in it can be read:", *(each.reason for each in passed)])
 
 
 def _all(path: Path) -> list[Path]:
-    if _is_checkpoint(path):
+    """The checkpoint itself, or those of a run, or of its folder of checkpoints, by rising step.
+
+    Raises:
+        ConfigError: if there is no such folder.
+        ModelFileError: if there are none in it.
+    """
+    if is_step_folder(path.absolute()) or (path / MANIFEST_FILE).is_file():
+        if not os.path.lexists(path):
+            raise ConfigError(f"{path}: no such folder{_others(path)}")
         return [path]
-    steps = saved_steps(path / FOLDER)
+    if not path.is_dir():
+        what = "is a file; name the folder of a checkpoint or a run" if path.exists() else "no such folder"
+        raise ConfigError(f"{path}: {what}")
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    steps = saved_steps(folder)
     if not steps:
-        raise ModelFileError(f"{path}: no checkpoints in it")
-    return [path / FOLDER / step_folder(step) for step in steps]
+        is_run = folder != path or path.absolute().name == FOLDER or (path / CONFIG_FILE).is_file()
+        raise ModelFileError(f"{path}: {'no checkpoints in it' if is_run else 'is no checkpoint, and holds none'}")
+    return [folder / step_folder(step) for step in steps]
+
+
+def _others(path: Path) -> str:
+    steps = saved_steps(path.parent)
+    return f"; there are {', '.join(map(step_folder, steps))}" if steps else ""
