@@ -1,10 +1,12 @@
 """Start a run's processes on this machine, and see it through to its end."""
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipemlp.checkpoint.folder import FOLDER, saved_steps
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.command import local_command, plugin_arguments, printable_command, visible_devices
 from pipemlp.launching.environment import launcher_environment
@@ -13,9 +15,10 @@ from pipemlp.launching.supervise import caught_signals, ending_at_once, run_laun
 from pipemlp.training.planning import planning_inputs
 from pipemlp.training.relay import shown_output
 from pipemlp.training.report import grid_text
-from pipemlp.training.restarts import run_with_restarts
+from pipemlp.training.restarts import RESTARTED, run_with_restarts
 from pipemlp.training.run_directory import CHECKPOINT_VARIABLE, CONFIG_FILE, PLAN_FILE, RUN_DIR_VARIABLE
 from pipemlp.training.startup import Begun, begin, begin_or_resume, prepare_locally, read_plan_file
+from pipemlp.training.vanished import METRICS_FILE
 
 PATIENCE_SECONDS = 2.0
 LEAST_SAVING_SECONDS = 10.0
@@ -71,10 +74,28 @@ def launch(
     )
     environment = launcher_environment(device) | {RUN_DIR_VARIABLE: str(begun.run_dir)}
     try:
-        return Ended(begun.run_dir, _see_through(begun, command, environment))
+        ended = Ended(begun.run_dir, _see_through(begun, command, environment))
     finally:
         if begun.lock is not None:
             begun.lock.release()
+    again = how_to_go_on(ended, plugins)
+    if again is not None:
+        print(again, flush=True)
+    return ended
+
+
+def how_to_go_on(ended: Ended, plugins: Sequence[str] = ()) -> str | None:
+    """What to do after a run that failed on its way, for the user; None where a resume would not help.
+
+    A run that was stopped says so itself; what is wrong with a configuration, data or a checkpoint stays wrong.
+    """
+    if ended.exit_code not in RESTARTED:
+        return None
+    command = shlex.join(["pipemlp", "resume", str(ended.run_dir), *plugin_arguments(plugins)])
+    if saved_steps(ended.run_dir / FOLDER):
+        return f"go on with: {command}"
+    metrics = ended.run_dir / METRICS_FILE
+    return f"no checkpoint yet; begin again with: {command}" if metrics.is_file() and metrics.stat().st_size else None
 
 
 def _see_through(begun: Begun, command: Sequence[str], environment: Mapping[str, str]) -> int:
