@@ -78,6 +78,9 @@ class _Losses:
         self._rows_per_step, self._started = rows_per_step, time.perf_counter()
         self.points: list[Point] = []
 
+    def begin(self, step: int) -> None:
+        """See `Watcher`."""
+
     def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
         """See `Watcher`."""
 

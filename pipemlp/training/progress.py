@@ -37,7 +37,7 @@ class ProgressDisplay:
         self._num_steps = num_steps
         self._steps_per_epoch = steps_per_epoch
         self._last_line_at = 0.0
-        self._started_at = time.monotonic()
+        self._begin, self._started_at = 0, time.monotonic()
         self._bar: Progress | None = None
         if self.console.is_terminal:
             self._bar = Progress(
@@ -50,6 +50,12 @@ class ProgressDisplay:
             )
             self._task = self._bar.add_task("train", total=num_steps, where="starting", numbers="")
             self._bar.start()
+
+    def begin(self, step: int) -> None:
+        """The training begins now, after `step` steps that an earlier run has done: their time is not this one's."""
+        self._begin, self._started_at = step, time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
 
     def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
         """Show optimizer step `step` (counted from 1)."""
@@ -74,8 +80,9 @@ class ProgressDisplay:
         self.console.print(text, markup=False)
 
     def _remaining(self, step: int) -> str:
+        """Hours, minutes and seconds, by what the steps of this process have taken with their evaluations and saves."""
         elapsed = time.monotonic() - self._started_at
-        minutes, seconds = divmod(round(elapsed / step * (self._num_steps - step)), 60)
+        minutes, seconds = divmod(round(elapsed / (step - self._begin) * (self._num_steps - step)), 60)
         return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
     def note(self, text: str) -> None:

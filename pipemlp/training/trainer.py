@@ -31,6 +31,9 @@ from pipemlp.training.weight_check import check_weights, compares_replicas, reme
 class Watcher(Protocol):
     """Whoever wants to know how the run goes; rank 0 shows and writes it, the others do nothing."""
 
+    def begin(self, step: int) -> None:
+        """The training begins, after `step` steps that were done before."""
+
     def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
         """An optimizer step is done whose loss is to be known."""
 
@@ -114,8 +117,7 @@ class Trainer:
         self._best_tensors: dict[int, dict[str, torch.Tensor]] | None = None
         self._best_step = 0
         self._follow(begin)
-        self._num_samples = begin.position.num_samples
-        self._training_seconds = begin.position.training_seconds
+        self._num_samples, self._training_seconds = begin.position.num_samples, begin.position.training_seconds
 
     def _follow(self, begin: Begin) -> None:
         """Go on with what is known of the metrics that are followed; of another metric than before, nothing is."""
@@ -141,6 +143,7 @@ class Trainer:
             RunFailedError: when numbers are lost, or what was done before a stop could not be saved.
         """
         done = self._start
+        self._watcher.begin(done)
         if not self._has_stopped:
             try:
                 done = self._train_apart() if self._pipeline.is_asynchronous else self._train()

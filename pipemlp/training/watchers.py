@@ -19,6 +19,9 @@ from pipemlp.training.trainer import Outcome
 class SilentWatcher:
     """Ignores everything."""
 
+    def begin(self, step: int) -> None:
+        """Ignore."""
+
     def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
         """Ignore."""
 
@@ -49,6 +52,10 @@ class FirstRankWatcher:
         self._display = ProgressDisplay(terminal, budget.num_steps, budget.steps_per_epoch)
         self._records = Records(run_dir, min(30.0, preparation.config.fault.timeout_seconds / 4), step)
         self._records.alive(step)
+
+    def begin(self, step: int) -> None:
+        """From here on count time."""
+        self._display.begin(step)
 
     def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
         """Show the step, and write it down."""

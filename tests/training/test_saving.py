@@ -80,6 +80,9 @@ class Notes:
     def __init__(self, problem=None):
         self.notes, self.saved, self.finished, self.last_saved, self.problem = [], [], 0, 0, problem
 
+    def begin(self, step):
+        self.begun = step
+
     def note(self, text):
         self.notes.append(text)
 
