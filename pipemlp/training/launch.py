@@ -16,9 +16,8 @@ from pipemlp.training.planning import planning_inputs
 from pipemlp.training.relay import shown_output
 from pipemlp.training.report import grid_text
 from pipemlp.training.restarts import RESTARTED, run_with_restarts
-from pipemlp.training.run_directory import CHECKPOINT_VARIABLE, CONFIG_FILE, PLAN_FILE, RUN_DIR_VARIABLE
+from pipemlp.training.run_directory import CHECKPOINT_VARIABLE, CONFIG_FILE, METRICS_FILE, PLAN_FILE, RUN_DIR_VARIABLE
 from pipemlp.training.startup import Begun, begin, begin_or_resume, prepare_locally, read_plan_file
-from pipemlp.training.vanished import METRICS_FILE
 
 PATIENCE_SECONDS = 2.0
 LEAST_SAVING_SECONDS = 10.0

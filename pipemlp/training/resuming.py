@@ -25,8 +25,8 @@ from pipemlp.config.loading import load_config
 from pipemlp.config.origin import format_key, parse_key
 from pipemlp.config.root import RunConfig
 from pipemlp.training.plugins import loaded_plugins
-from pipemlp.training.run_directory import CONFIG_FILE
-from pipemlp.training.vanished import METRICS_FILE, refuse_vanished
+from pipemlp.training.run_directory import CONFIG_FILE, METRICS_FILE
+from pipemlp.training.vanished import refuse_vanished
 
 FREE = (
     ("parallel",),

@@ -13,14 +13,13 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from pipemlp.checkpoint.folder import FOLDER, POINTER
+from pipemlp.checkpoint.folder import FOLDER, MODEL_FOLDER, POINTER
 from pipemlp.config.errors import ClusterError, ModelFileError
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.outcome import was_preempted_at_start
 from pipemlp.launching.status import RunStatus, read_status
 from pipemlp.planning.budget import budget_of
-
-METRICS_FILE = "metrics.jsonl"
+from pipemlp.training.run_directory import METRICS_FILE
 
 
 def refuse_vanished(run_dir: Path, saved: RunConfig, num_train_rows: int) -> None:
@@ -53,7 +52,7 @@ def _evidence(run_dir: Path, status: RunStatus | None, step: int, second_save: i
         return f"{FOLDER}/{POINTER} names {_name(pointer)}, which is not there"
     if status is not None and status.state == "finished":
         return "the run is finished, and there is none"
-    if (run_dir / "model").exists():
+    if (run_dir / MODEL_FOLDER).exists():
         return "there is a trained model, and none"
     if status is not None and status.state == "preempted" and status.step and not was_preempted_at_start(status):
         return f"it was saved after step {status.step}, and there is none"

@@ -14,7 +14,8 @@ from pipemlp.config.files import replace_text
 from pipemlp.config.loading import load_config
 from pipemlp.config.writing import write_config
 from pipemlp.training import resuming
-from pipemlp.training.resuming import METRICS_FILE, chosen_again, configuration_to_go_on, find_resumption, tidy
+from pipemlp.training.resuming import chosen_again, configuration_to_go_on, find_resumption, tidy
+from pipemlp.training.run_directory import METRICS_FILE
 from pipemlp.training.startup import begin, begin_or_resume, prepare_locally
 
 CONFIG = """

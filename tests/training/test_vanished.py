@@ -10,7 +10,7 @@ from pipemlp.config.errors import ModelFileError
 from pipemlp.config.loading import load_config
 from pipemlp.launching.outcome import preempted_at_start
 from pipemlp.launching.status import read_status, write_status
-from pipemlp.training.resuming import METRICS_FILE
+from pipemlp.training.run_directory import METRICS_FILE
 from pipemlp.training.startup import begin, begin_or_resume, prepare_locally
 
 CONFIG = """
