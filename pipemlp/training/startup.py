@@ -102,8 +102,9 @@ def begin_or_resume(preparation: Preparation) -> Begun:
 def _resumed(preparation: Preparation, run_dir: Path, lock: RunLock) -> Begun:
     config = preparation.config
     resumption = find_resumption(config, run_dir, preparation.data.content, preparation.data.shape.num_rows[0])
-    kept = tidy(run_dir, 0 if resumption.checkpoint is None else resumption.checkpoint.manifest.step)
-    write_start(run_dir, config, preparation.plan, preparation.planned)
+    step = 0 if resumption.checkpoint is None else resumption.checkpoint.manifest.step
+    kept = tidy(run_dir, step)
+    write_start(run_dir, config, preparation.plan, preparation.planned, step=step)
     directory = None if resumption.checkpoint is None else resumption.checkpoint.directory
     return Begun(preparation, run_dir, directory, (*resumption.notes(), *kept), lock)
 

@@ -13,6 +13,7 @@ from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.config.files import replace_text
 from pipemlp.config.loading import load_config
 from pipemlp.config.writing import write_config
+from pipemlp.launching.status import read_status
 from pipemlp.training import resuming
 from pipemlp.training.resuming import chosen_again, configuration_to_go_on, find_resumption, tidy
 from pipemlp.training.run_directory import METRICS_FILE
@@ -91,7 +92,7 @@ def test_what_is_refused_is_not_called_damaged_and_stays(wine, tmp_path):
     (folder / "step-20" / "layer-0").chmod(0o666)
     begun = begin_or_resume(wine)
     begun.lock.release()
-    assert begun.checkpoint == folder / "step-10"
+    assert begun.checkpoint == folder / "step-10" and read_status(tmp_path / "run").step == 10
     assert f"checkpoint of step 20 is kept as {folder}/passed-over-20, yours to delete" in begun.notes
     assert any("checkpoint of step 20 passed over" in note and "everybody may write it" in note for note in begun.notes)
     (folder / "passed-over-20" / "layer-0").chmod(0o600)
