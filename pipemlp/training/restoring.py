@@ -9,7 +9,8 @@ from pipemlp.checkpoint.folder import read_manifest
 from pipemlp.checkpoint.pipeline_state import load_pipeline
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.training.position import position_from_text
-from pipemlp.training.trainer import Begin, Watcher
+from pipemlp.training.trainer import Begin
+from pipemlp.training.watching import Watcher
 
 
 def restore(directory: Path, pipeline: Pipeline, watcher: Watcher) -> Begin:

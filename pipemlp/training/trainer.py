@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
@@ -25,23 +24,8 @@ from pipemlp.training.preparation import Preparation
 from pipemlp.training.refusals import Refusals
 from pipemlp.training.stopping import Stopping
 from pipemlp.training.timeline import TimelineRecorder
+from pipemlp.training.watching import Watcher
 from pipemlp.training.weight_check import check_weights, compares_replicas, remedy
-
-
-class Watcher(Protocol):
-    """Whoever wants to know how the run goes; rank 0 shows and writes it, the others do nothing."""
-
-    def begin(self, step: int) -> None:
-        """The training begins, after `step` steps that were done before."""
-
-    def step(self, step: int, loss: float, learning_rate: float, samples_per_second: float) -> None:
-        """An optimizer step is done whose loss is to be known."""
-
-    def evaluation(self, split: str, step: int, values: dict[str, float]) -> None:
-        """A split was evaluated after `step` steps."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
 
 
 @dataclass

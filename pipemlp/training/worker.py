@@ -45,8 +45,9 @@ from pipemlp.training.restoring import restore
 from pipemlp.training.startup import Begun, message_to_others
 from pipemlp.training.stopping import Stopping
 from pipemlp.training.timeline import TimelineRecorder
-from pipemlp.training.trainer import FROM_THE_START, Trainer, Watcher
+from pipemlp.training.trainer import FROM_THE_START, Trainer
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
+from pipemlp.training.watching import Watcher
 
 SAVING = 0.9
 """Of the timeout: who was told to stop and has not saved by then says why, before `pipemlp` ends it."""
