@@ -8,7 +8,7 @@ from pipemlp.checkpoint.model_files import layer_file, save_index
 from pipemlp.checkpoint.pipeline_state import grid_facts
 from pipemlp.training.plugins import loaded_plugins
 from pipemlp.training.preparation import Preparation
-from pipemlp.training.versions import package_version, version_facts
+from pipemlp.training.versions import run_versions
 
 
 def save_index_of(
@@ -56,8 +56,7 @@ def manifest_of(
             "zero_stage": str(plan.zero_stage),
             "precision": preparation.config.precision,
             "data": fact(preparation.data.content),
-            "pipemlp": str(package_version("pipemlp")),
-            **version_facts(),
+            **run_versions(),
             "plugins": fact(loaded_plugins()),
         },
     )

@@ -68,7 +68,8 @@ def run_with_restarts(
         if not _passes(pause, caught):
             return _stopped(run_dir, step, caught[0])
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        tidy(run_dir, step)
+        for kept in tidy(run_dir, step):
+            print(kept, flush=True)
         write_status(run_dir, "running", step=step, fresh=True)
     raise AssertionError("unreachable")
 

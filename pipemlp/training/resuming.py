@@ -27,6 +27,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.training.plugins import loaded_plugins
 from pipemlp.training.run_directory import CONFIG_FILE, METRICS_FILE
 from pipemlp.training.vanished import refuse_vanished
+from pipemlp.training.versions import run_versions
 
 FREE = (
     ("parallel",),
@@ -98,7 +99,7 @@ def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str], nu
     _refuse(run_dir, refused)
     if checkpoint is not None and checkpoint.manifest.facts.get("data") != fact(content):
         raise DataError(f"{run_dir}: data: their content has changed since the run was saved; a run keeps its data")
-    return Resumption(checkpoint, tuple(passed), tuple(changes), _plugin_warnings(checkpoint))
+    return Resumption(checkpoint, tuple(passed), tuple(changes), _warnings(checkpoint))
 
 
 def _refuse(run_dir: Path, changes: Sequence[str]) -> None:
@@ -107,11 +108,17 @@ def _refuse(run_dir: Path, changes: Sequence[str]) -> None:
         raise ConfigError([*others, f"{last}; {STAYS}"])
 
 
-def _plugin_warnings(checkpoint: Checkpoint | None) -> tuple[str, ...]:
-    """What a plug-in registers is known by its name only, so another one may stand for something else."""
-    own = fact(loaded_plugins())
-    saved = own if checkpoint is None else checkpoint.manifest.facts.get("plugins", own)
-    return () if saved == own else (f"--plugin: the run was saved with {saved}, and goes on with {own}",)
+def _warnings(checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """What is not as it was and may go on all the same: plug-ins, which are known by the names of what they register
+    only, and versions of libraries, which may round in another way."""
+    saved = {} if checkpoint is None else checkpoint.manifest.facts
+    own = {"plugins": fact(loaded_plugins()), **run_versions()}
+    names = {"plugins": "--plugin"}
+    return tuple(
+        f"{names.get(name, name)}: the run was saved with {saved[name]}, and goes on with {now}"
+        for name, now in own.items()
+        if saved.get(name, now) != now
+    )
 
 
 def differences(saved: RunConfig, now: RunConfig, *, decided: bool = True) -> tuple[list[str], list[str]]:

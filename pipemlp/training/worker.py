@@ -80,11 +80,8 @@ def run_worker(
     torch.set_num_threads(int(config.run.threads))
     pipeline = build_pipeline(preparation)
     loader = BatchLoader(preparation.data, preparation.plan, pipeline.place, seed=config.run.seed, device=device)
-    watcher: Watcher = SilentWatcher()
-    if environment.rank == 0:
-        step = 0 if begun.checkpoint is None else read_manifest(begun.checkpoint).step
-        watcher = FirstRankWatcher(run_dir, preparation, life.terminal.file, step)
-        beats.note = watcher.note
+    watcher = _watcher(begun, environment.rank, life)
+    beats.note = watcher.note
     # a timeline shows a step that all ranks have in common
     timeline_every_steps = 0 if pipeline.is_asynchronous else config.logging.timeline_every_steps
     recorder = TimelineRecorder(run_dir, pipeline, timeline_every_steps)
@@ -134,6 +131,13 @@ def _begin_to_beat(environment: WorkerEnvironment, doing: Doing, timeout_seconds
         timeout_seconds,
         lambda message: life.leave(message, RunFailedError.exit_code, own=True),
     )
+
+
+def _watcher(begun: Begun, rank: int, life: Life) -> Watcher:
+    if rank != 0:
+        return SilentWatcher()
+    step = 0 if begun.checkpoint is None else read_manifest(begun.checkpoint).step
+    return FirstRankWatcher(begun.run_dir, begun.preparation, life.terminal.file, step)
 
 
 def build_pipeline(preparation: Preparation) -> Pipeline:

@@ -18,6 +18,7 @@ from pipemlp.training import resuming
 from pipemlp.training.resuming import chosen_again, configuration_to_go_on, find_resumption, tidy
 from pipemlp.training.run_directory import METRICS_FILE
 from pipemlp.training.startup import begin, begin_or_resume, prepare_locally
+from pipemlp.training.versions import package_version
 
 CONFIG = """
 data: {source: digits}
@@ -193,19 +194,23 @@ def test_what_was_chosen_for_another_grid_is_chosen_again(overrides, tmp_path):
     assert chosen_again(path, overrides.split()) == GRIDS[overrides]
 
 
-def test_other_plugins_are_a_warning(tmp_path, monkeypatch):
+def test_other_plugins_and_versions_are_warnings(tmp_path, monkeypatch):
     (tmp_path / "a.yaml").write_text(CONFIG)
     config = load_config(tmp_path / "a.yaml")
     directory = tmp_path / FOLDER / "step-10"
     directory.mkdir(parents=True)
     write_config(config, directory / "config.resolved.yaml")
-    facts = {"data": "[]", "plugins": '["my_blocks"]'}
+    facts = {"data": "[]", "plugins": '["my_blocks"]', "torch": "2.1", "deepspeed": package_version("deepspeed")}
     found = Checkpoint(directory, Manifest(10, 2, 1, False, {}, facts))
     monkeypatch.setattr(resuming, "newest_to_go_on", lambda folder: (found, []))
     monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["other"])
     notes = find_resumption(config, tmp_path, [], 100).notes()
-    assert notes[0] == 'warning: --plugin: the run was saved with ["my_blocks"], and goes on with ["other"]'
+    assert notes[:2] == [
+        'warning: --plugin: the run was saved with ["my_blocks"], and goes on with ["other"]',
+        f"warning: torch: the run was saved with 2.1, and goes on with {package_version('torch')}",
+    ]
     monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["my_blocks"])
+    facts["torch"] = package_version("torch")
     assert find_resumption(config, tmp_path, [], 100).notes() == ["resumed after step 10"]
 
 
