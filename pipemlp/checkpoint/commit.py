@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pipemlp.checkpoint.folder import POINTER, remove, saved_steps, saving_folder, step_folder
-from pipemlp.checkpoint.manifest import FileEntry, Manifest
-from pipemlp.checkpoint.sealed_files import flush, make_folder, sealed, write_manifest
+from pipemlp.checkpoint.folder import POINTER, SAVED_FILE, remove, saved_steps, saving_folder, step_folder
+from pipemlp.checkpoint.manifest import FileEntry, Manifest, hashed
+from pipemlp.checkpoint.sealed_files import flush, make_folder, seal, write_manifest
 from pipemlp.config.errors import ModelFileError
 from pipemlp.config.files import replace_text
 
 Value = TypeVar("Value")
-Doing = Callable[[str], None]
+Tell = Callable[[str], None]
 """Told what is about to be done."""
 SPARE = 1.02
 """Times the bytes of a checkpoint have to be free before it is begun."""
@@ -61,7 +61,7 @@ def commit(
     writing: Writing,
     describe: Callable[[Mapping[str, FileEntry]], Manifest],
     together: Together,
-    doing: Doing,
+    doing: Tell,
 ) -> None:
     """Write a checkpoint; every rank calls this.
 
@@ -85,10 +85,10 @@ def commit(
         agreed.on(lambda: None)
         return
     files = {name: entry for own in written for name, entry in own.items()}
-    agreed.on(lambda: _publish(folder, step, describe(files), doing))
+    agreed.on(lambda: _publish(folder, step, lambda: describe(files), doing))
 
 
-def _make(staging: Path, rank: int, num_bytes: int, doing: Doing, step: int) -> None:
+def _make(staging: Path, rank: int, num_bytes: int, doing: Tell, step: int) -> None:
     """The folder, if there is space for what all ranks write."""
     doing(f"checkpoint {step}: making a folder")
     if rank == 0:
@@ -101,19 +101,22 @@ def _make(staging: Path, rank: int, num_bytes: int, doing: Doing, step: int) -> 
         raise OSError(f"{num_bytes / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} MiB are free")
 
 
-def _write(staging: Path, writing: Writing, doing: Doing, step: int) -> dict[str, FileEntry]:
+def _write(staging: Path, writing: Writing, doing: Tell, step: int) -> dict[str, FileEntry]:
     doing(f"checkpoint {step}: writing")
     entries = {}
     for name in writing.write(staging):
         doing(f"checkpoint {step}: flushing {name}")
-        entries[name] = sealed(staging / name)
+        seal(staging / name)
+        doing(f"checkpoint {step}: hashing {name}")
+        entries[name] = hashed(staging / name)
     flush(staging)
     return entries
 
 
-def _publish(folder: Path, step: int, manifest: Manifest, doing: Doing) -> None:
+def _publish(folder: Path, step: int, describe: Callable[[], Manifest], doing: Tell) -> None:
     staging, final = folder / saving_folder(step), folder / step_folder(step)
-    write_manifest(staging, manifest)
+    doing(f"checkpoint {step}: describing it")
+    write_manifest(staging, describe())
     if final.exists():  # not whole: a run that resumes from an older one comes to the same step again
         remove(final)
     doing(f"checkpoint {step}: before the rename")
@@ -124,12 +127,13 @@ def _publish(folder: Path, step: int, manifest: Manifest, doing: Doing) -> None:
 
 
 def point_to(folder: Path, step: int) -> None:
-    """Name the newest checkpoint in `latest`, in one step."""
-    replace_text(folder / POINTER, f"{step_folder(step)}\n")
-    flush(folder)
+    """Name the newest checkpoint in `latest`, in one step; and beside the folder, where it outlives it."""
+    for path in (folder / POINTER, folder.with_name(SAVED_FILE)):
+        replace_text(path, f"{step_folder(step)}\n")
+        flush(path.parent)
 
 
-def prune(folder: Path, newest: int, keep: int, kept_too: int | None, doing: Doing) -> None:
+def prune(folder: Path, newest: int, keep: int, kept_too: int | None, doing: Tell) -> None:
     """Remove all checkpoints but the newest ones. Those of later steps are not looked at: this run has not written
     them, so they neither count nor go.
 
@@ -147,7 +151,6 @@ def prune(folder: Path, newest: int, keep: int, kept_too: int | None, doing: Doi
         if step != kept_too:
             doing(f"checkpoint {step}: removing")
             remove(folder / step_folder(step))
-    doing("")
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class _Agreement:
     together: Together
     step: int
     staging: Path
-    doing: Doing
+    doing: Tell
 
     def on(self, act: Callable[[], Value]) -> list[Value]:
         """What `act` returned on every rank; if it failed on any, all raise the same.

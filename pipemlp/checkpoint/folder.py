@@ -27,6 +27,8 @@ FOLDER = "checkpoints"
 MODEL_FOLDER = "model"
 """Beside it: the trained model, whole in the same way."""
 POINTER = "latest"
+SAVED_FILE = ".saved"
+"""Beside `checkpoints/`: the name of the newest too. With it a run knows that there was one, if all are gone."""
 _STEP = re.compile(r"step-(0|[1-9]\d{0,14})")
 _SAVING = re.compile(r"\.(saving|removing)-\d{1,15}")
 

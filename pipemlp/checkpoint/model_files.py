@@ -57,7 +57,9 @@ def publish(staging: Path, directory: Path) -> None:
     """Put a model that is whole in the place of the one before; whoever reads meanwhile finds one of them, or none."""
     before = directory.with_name(f".{directory.name}-before")
     shutil.rmtree(before, ignore_errors=True)
-    if directory.exists():
+    if directory.is_symlink():
+        directory.unlink()
+    elif directory.exists():
         os.replace(directory, before)
     os.replace(staging, directory)
     shutil.rmtree(before, ignore_errors=True)

@@ -21,10 +21,15 @@ def make_folder(path: Path) -> None:
         path.chmod(mode & ~0o002)
 
 
-def sealed(path: Path) -> FileEntry:
-    """A file that was just written, on the disk and as open as its folder; what the manifest is to say of it."""
+def seal(path: Path) -> None:
+    """Have a file that was just written on the disk, and as open as its folder."""
     _as_its_folder(path)
     flush(path)
+
+
+def sealed(path: Path) -> FileEntry:
+    """The same; what the manifest is to say of it."""
+    seal(path)
     return hashed(path)
 
 

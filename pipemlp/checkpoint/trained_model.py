@@ -10,7 +10,15 @@ import torch
 from torch import nn
 
 from pipemlp.checkpoint.contents import TRAINING_FILE, Contents
-from pipemlp.checkpoint.folder import FOLDER, MODEL_FOLDER, Checkpoint, check_whole, saved_steps, step_folder
+from pipemlp.checkpoint.folder import (
+    FOLDER,
+    MODEL_FOLDER,
+    Checkpoint,
+    check_whole,
+    read_manifest,
+    saved_steps,
+    step_folder,
+)
 from pipemlp.checkpoint.manifest import MANIFEST_FILE
 from pipemlp.checkpoint.model_files import INDEX_FILE, read_index, read_layers
 from pipemlp.config.errors import ModelFileError
@@ -104,6 +112,8 @@ def load_trained_model(path: Path) -> TrainedModel:
     layers = describe_layers(model, shape)
     is_checkpoint = TRAINING_FILE in saved.manifest.files
     tensors = (checkpoint_layers if is_checkpoint else read_layers)(saved, layers)
+    if read_manifest(saved.directory) != saved.manifest:
+        raise ModelFileError(f"{saved.directory}: another model took its place while it was read; try again")
     whole = build_model(layers, seed=0)
     whole.load_state_dict(
         {f"{index}.{name}": value for index, layer in tensors.items() for name, value in layer.items()}

@@ -44,3 +44,7 @@ class RunFailedError(UserError):
     """The run itself failed: non-finite values, out of memory."""
 
     exit_code = 6
+
+
+class NotFiniteError(RunFailedError):
+    """Numbers were lost, and would be again: from the same checkpoint every step has the same bits."""

@@ -26,7 +26,8 @@ _LOCK_TIMEOUT_SECONDS = 5.0
 class RunStatus:
     """What `status.json` holds; `updated_at` is in unix seconds.
 
-    `own` says of a failure that its message comes from the process that failed, not from one that only noticed.
+    `own` says of a failure that its message comes from the process that failed, not from one that only noticed;
+    `comes_again`, that it would fail in the same way from the same checkpoint.
     """
 
     state: State
@@ -37,6 +38,7 @@ class RunStatus:
     pid: int = dataclasses.field(default_factory=os.getpid)
     updated_at: float = dataclasses.field(default_factory=time.time)
     own: bool = False
+    comes_again: bool = False
 
 
 def read_status(run_dir: Path) -> RunStatus | None:
@@ -85,7 +87,7 @@ def write_status(
         return _replace(Path(run_dir), RunStatus(state, step, exit_code, message))
 
 
-def report_failure(run_dir: Path, message: str, exit_code: int, own: bool) -> RunStatus:
+def report_failure(run_dir: Path, message: str, exit_code: int, own: bool, comes_again: bool = False) -> RunStatus:
     """Record that the run failed and return what the file now holds.
 
     With `own` the caller itself failed; without, it only saw that another process left. The first own failure wins
@@ -99,7 +101,7 @@ def report_failure(run_dir: Path, message: str, exit_code: int, own: bool) -> Ru
             if first_cause_is_known or (not own and current.state != "running"):
                 return current
         step = 0 if current is None else current.step
-        return _replace(Path(run_dir), RunStatus("failed", step, exit_code, message, own=own))
+        return _replace(Path(run_dir), RunStatus("failed", step, exit_code, message, own=own, comes_again=comes_again))
 
 
 def _current(run_dir: Path) -> RunStatus | None:

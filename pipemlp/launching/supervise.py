@@ -15,14 +15,17 @@ from types import FrameType
 
 import psutil
 
-from pipemlp.config.errors import ClusterError
+from pipemlp.config.errors import ClusterError, RunFailedError
 from pipemlp.launching.environment import SUPERVISOR_PID
 from pipemlp.launching.outcome import Outcome, conclude, stop_code
 from pipemlp.launching.process_tree import ProcessTree
 from pipemlp.launching.status import RunStatus, read_status
+from pipemlp.launching.waiting import answer_within
 from pipemlp.launching.watch import STOP_SIGNALS
 
 _POLL_SECONDS = 0.25
+_DISK_SECONDS, _CONCLUDING_SECONDS = 5.0, 30.0
+"""How long a file of the run may take to be read, and the end of the run to be recorded."""
 
 
 def run_launcher(
@@ -61,13 +64,17 @@ def run_launcher(
         finally:
             tree.kill()
             process.wait()
-    return conclude(run_dir, before, outcome)
+    code = answer_within(_CONCLUDING_SECONDS, lambda: conclude(run_dir, before, outcome))
+    if code is None:
+        print(f"{run_dir}: the disk does not answer; how the run ended is not recorded", file=sys.stderr, flush=True)
+        return RunFailedError.exit_code
+    return code
 
 
 def _has_failed(run_dir: Path, before: RunStatus | None) -> bool:
-    """Whether a process of this run has told a failure."""
+    """Whether a process of this run has told a failure; a disk that does not answer has told none."""
     try:
-        status = read_status(run_dir)
+        status = answer_within(_DISK_SECONDS, lambda: read_status(run_dir))
     except ClusterError:  # which is said at the end
         return False
     return status is not None and status != before and status.state == "failed"

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipemlp.checkpoint.background import Background
-from pipemlp.checkpoint.commit import Doing, Writing, commit, prune
+from pipemlp.checkpoint.commit import Tell, Writing, commit, prune
 from pipemlp.checkpoint.contents import TRAINING_FILE, best_file, written
 from pipemlp.checkpoint.folder import FOLDER
 from pipemlp.checkpoint.manifest import FileEntry, Manifest
@@ -65,10 +65,10 @@ class Checkpointer:
     """
 
     def __init__(
-        self, run_dir: Path, preparation: Preparation, pipeline: Pipeline, doing: Doing = lambda text: None
+        self, run_dir: Path, preparation: Preparation, pipeline: Pipeline, doing: Tell = lambda text: None
     ) -> None:
         self._run_dir, self._preparation, self._pipeline, self._doing = run_dir, preparation, pipeline, doing
-        self._ranks = AllRanks()
+        self.ranks = AllRanks()
         self._background, self._snapshot = Background(), Snapshot()
         self.stalls: list[float] = []
         """Seconds that the training waited for each save."""
@@ -96,7 +96,7 @@ class Checkpointer:
         copies = self._snapshot.take(tensors_by_file(self._pipeline))
         if best is not None and place.replica == 0:
             copies |= {best_file(layer): tensors for layer, tensors in best.items()}
-        self._background.start(lambda: self._write(position, copies))
+        self._background.start(lambda: self._write_beside(position, copies))
         self._begun = position.step
         self.stalls.append(time.perf_counter() - started)
         return problem
@@ -117,6 +117,12 @@ class Checkpointer:
         left, self._left = self._left, None
         return left
 
+    def _write_beside(self, position: Position, copies: dict[str, dict[str, Tensor]]) -> None:
+        try:
+            self._write(position, copies)
+        finally:
+            self._doing("")
+
     def _write(self, position: Position, copies: dict[str, dict[str, Tensor]]) -> None:
         folder, config = self._run_dir / FOLDER, self._preparation.config
         num_bytes = sum(tensor.nbytes for tensors in copies.values() for tensor in tensors.values())
@@ -125,14 +131,14 @@ class Checkpointer:
             for name, tensors in copies.items():
                 self._doing(f"checkpoint {position.step}: writing {name}")
                 save_tensors(directory / name, tensors)
-            return [*copies, *(self._small_files(directory, position) if self._ranks.rank == 0 else ())]
+            return [*copies, *(self._small_files(directory, position) if self.ranks.rank == 0 else ())]
 
         def describe(files: Mapping[str, FileEntry]) -> Manifest:
             flush(self._run_dir / METRICS_FILE)  # who goes on from here finds the lines before
             return manifest_of(self._preparation, position.step, files, is_apart=has_own_copies(self._pipeline))
 
-        commit(folder, position.step, Writing(num_bytes, write), describe, self._ranks, self._doing)
-        if self._ranks.rank == 0:
+        commit(folder, position.step, Writing(num_bytes, write), describe, self.ranks, self._doing)
+        if self.ranks.rank == 0:
             best = position.best_step if config.checkpoint.best is not None else None
             try:
                 prune(folder, position.step, config.checkpoint.keep, best, self._doing)

@@ -6,11 +6,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from pipemlp.config.errors import UserError
-from pipemlp.launching.status import report_failure
+from pipemlp.config.errors import NotFiniteError, UserError
+from pipemlp.launching.status import RunStatus, report_failure
+from pipemlp.launching.waiting import answer_within
 from pipemlp.training.output import Terminal
 
 PEER_LEFT = (
@@ -30,6 +32,8 @@ ONLY_NOTICED = ("PeerLostError", "ReplicaLostError")
 """Errors of a rank whose peer is gone; by name, as their modules load torch."""
 OWN_CAUSE_SECONDS = 2.0
 """How long a rank that only noticed waits for the one that failed to say why."""
+RECORDING_SECONDS = 15.0
+"""How long a disk may take to record a failure; a lock on status.json is waited for up to five seconds, twice."""
 
 
 def describe(error: BaseException) -> tuple[str, int, bool]:
@@ -72,34 +76,61 @@ def fail(
     traceback.print_exception(error)
     if not own and (gone := who_is_gone()):
         message = f"{gone}; {message}"
-    end(message, exit_code, own, terminal=terminal, run_dir=run_dir, rank=rank, traced=exit_code == 1)
+    cause = Cause(message, exit_code, own, comes_again=isinstance(error, NotFiniteError))
+    end(cause, terminal=terminal, run_dir=run_dir, rank=rank, traced=exit_code == 1)
 
 
-def end(
-    message: str,
-    exit_code: int,
-    own: bool,
-    *,
-    terminal: Terminal | None,
-    run_dir: Path | None,
-    rank: int,
-    traced: bool = False,
-) -> NoReturn:
-    """Record a failure and leave at once, past threads and peers that would wait; never returns."""
-    recorded = True
+@dataclass(frozen=True)
+class Cause:
+    """Why a process ends.
+
+    Args:
+        message: for the user.
+        exit_code: of the process, unless another failed first.
+        own: whether this process failed, and has not only noticed another's failure.
+        comes_again: whether it would fail in the same way from the same checkpoint.
+    """
+
+    message: str
+    exit_code: int
+    own: bool
+    comes_again: bool = False
+
+
+def end(cause: Cause, *, terminal: Terminal | None, run_dir: Path | None, rank: int, traced: bool = False) -> NoReturn:
+    """Record a failure and leave, past threads and peers that would wait; never returns.
+
+    The disk may be what does not answer: then it is only said.
+    """
+    exit_code, is_first = cause.exit_code, True
     if run_dir is not None:
-        try:
-            status = report_failure(run_dir, message, exit_code, own)
-            if not own:  # recorded first: if the other was killed, the launcher soon kills this one
-                time.sleep(OWN_CAUSE_SECONDS)
-                status = report_failure(run_dir, message, exit_code, own)
-            recorded = status.pid == os.getpid() and status.message == message
-            exit_code = status.exit_code or exit_code
-        except OSError as error:
-            print(f"status.json could not be written: {error}", file=sys.stderr)
-    if recorded and terminal is not None:
+        found = answer_within(RECORDING_SECONDS, lambda: _recorded(cause, run_dir))
+        exit_code, is_first = found if found is not None else (exit_code, True)
+    if is_first and terminal is not None:
         log = f" (traceback in {run_dir / 'logs' / f'rank-{rank}.log'})" if traced and run_dir is not None else ""
-        terminal.print(f"rank {rank}: {message}{log}")
+        terminal.print(f"rank {rank}: {cause.message}{log}")
+    answer_within(RECORDING_SECONDS, _flush)
+    os._exit(exit_code)
+
+
+def _recorded(cause: Cause, run_dir: Path) -> tuple[int, bool]:
+    """The exit code of the run, and whether it is of this cause, in status.json too."""
+    try:
+        status = _report(cause, run_dir)
+        if not cause.own:  # recorded first: if the other was killed, the launcher soon kills this one
+            time.sleep(OWN_CAUSE_SECONDS)
+            status = _report(cause, run_dir)
+    except OSError as error:
+        print(f"status.json could not be written: {error}", file=sys.stderr)
+        return cause.exit_code, True
+    return status.exit_code or cause.exit_code, status.pid == os.getpid() and status.message == cause.message
+
+
+def _report(cause: Cause, run_dir: Path) -> RunStatus:
+    return report_failure(run_dir, cause.message, cause.exit_code, cause.own, cause.comes_again)
+
+
+def _flush() -> None:
+    """The log is a file of the run."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(exit_code)

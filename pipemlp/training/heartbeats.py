@@ -7,7 +7,7 @@
 Threads beat, so a rank that computes for long lives; one that is stopped, or swapped out, or has no network, does not.
 Who has not beaten yet is starting up. Who has not listened for long, as on a machine that was suspended, judges nobody:
 all clocks begin anew. Who beats while its disk keeps a save waiting is named to the user after a while, and gives up
-after the timeout: the others would wait for it at the next save.
+after ten minutes, or a longer timeout: the others would wait for it at the next save.
 """
 
 import threading
@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch.distributed as dist
 
+from pipemlp.launching.waiting import answer_within
 from pipemlp.training.beat import Beat, beat_from_text
 from pipemlp.training.doing import Doing
 
@@ -26,6 +27,8 @@ INTERVALS_IN_GAP = 3
 """Who comes so late to the next look was suspended, or waited for the store."""
 SLOW_SECONDS, SLOW = 60.0, 0.25
 """At most, and of the timeout: whose save has been at one thing for so long is named."""
+LEAST_HANGING_SECONDS = 600.0
+"""Whose save has been at one thing for so long, and for the timeout, has a disk that does not answer: less is slow."""
 GONE_SECONDS = 0.5
 """How long after a message is broken off its sender may take to be dead."""
 
@@ -65,8 +68,8 @@ class Heartbeats:
         self._heard_at = time.monotonic()
         self._known: dict[int, tuple[Beat | None, float]] = {}
         """The last beat of each rank that is followed, and when it was seen first."""
-        self._slow = ""
-        """What the user was told last of a slow save."""
+        self._slow: set[int] = set()
+        """Whose slow save the user was told of."""
         for body in (self._beat, self._watch):
             threading.Thread(target=body, name="heartbeats", daemon=True).start()
 
@@ -79,14 +82,14 @@ class Heartbeats:
         while not self._over.wait(self._interval if count else 0.0):
             count += 1
             try:
+                now = time.monotonic()
+                if now - looked_at > INTERVALS_IN_GAP * self._interval:
+                    self._known.clear()
+                    self._doing.was_away()
+                looked_at = now
                 beat = Beat(count, self._doing.text(), self._doing.saving_seconds())
                 self._store.set(f"{self._prefix}{self._rank}", beat.to_text())
-                now = time.monotonic()
-                was_away = now - looked_at > INTERVALS_IN_GAP * self._interval
-                if was_away:
-                    self._known.clear()
-                looked_at = now
-                lost = (not was_away and self._hanging(beat)) or self._silent() or self._told()
+                lost = self._hanging(beat) or self._silent() or self._told()
                 if self._rank == 0:
                     self._name_slow(beat)
             except RuntimeError:  # the store is gone, and with it rank 0, which `_watch` says
@@ -97,7 +100,7 @@ class Heartbeats:
 
     def _hanging(self, beat: Beat) -> str:
         """Whether this rank's disk does not answer; all are told."""
-        if beat.saving_seconds <= self._timeout_seconds:
+        if beat.saving_seconds <= max(LEAST_HANGING_SECONDS, self._timeout_seconds):
             return ""
         found = (
             f"{self._name(self._rank)} has waited {beat.saving_seconds:.0f} s for its disk; last: {beat.doing}; "
@@ -125,14 +128,14 @@ class Heartbeats:
         return beat_from_text(self._store.get(key).decode()) if self._store.check([key]) else None
 
     def _name_slow(self, own: Beat) -> None:
-        """Tell the user whose disk keeps a save waiting: once of each thing that it waits for."""
+        """Tell the user whose disk keeps a save waiting, once of each; a terminal that does not answer keeps nobody."""
         beats = {0: own} | {rank: beat for rank, (beat, _) in self._known.items() if beat is not None}
-        rank, slowest = max(beats.items(), key=lambda item: item[1].saving_seconds)
-        if slowest.saving_seconds < min(SLOW_SECONDS, SLOW * self._timeout_seconds):
-            self._slow = ""
-        elif not self._slow:
-            self._slow = f"{self._name(rank)} has waited {slowest.saving_seconds:.0f} s for its disk: {slowest.doing}"
-            self.note(f"warning: {self._slow}")
+        patience = min(SLOW_SECONDS, SLOW * self._timeout_seconds)
+        slow = {rank: beat for rank, beat in beats.items() if beat.saving_seconds > patience}
+        for rank in slow.keys() - self._slow:
+            waited = f"{self._name(rank)} has waited {slow[rank].saving_seconds:.0f} s for its disk: {slow[rank].doing}"
+            threading.Thread(target=self.note, args=[f"warning: {waited}"], daemon=True).start()
+        self._slow = set(slow)
 
     def _told(self) -> str:
         key = f"{self._prefix}lost"
@@ -155,17 +158,13 @@ class Heartbeats:
 
         Asked when a message is broken off; the store may be gone too, or not answer.
         """
-        found: list[str] = []
-        asking = threading.Thread(target=lambda: found.append(self._find_gone()), name="gone", daemon=True)
-        asking.start()
-        asking.join(2 * GONE_SECONDS)
-        return found[0] if found else ""
+        return answer_within(2 * GONE_SECONDS, self._find_gone) or ""
 
     def _find_gone(self) -> str:
         try:
             beats = {rank: self._beat_of(rank) for rank in range(self._num_ranks) if rank != self._rank}
         except RuntimeError:  # it was kept by rank 0
-            beats = {rank: beat for rank, (beat, _) in self._known.items()}
+            beats = {rank: beat for rank, (beat, _) in list(self._known.items())}
         until = time.monotonic() + GONE_SECONDS
         while True:
             dead = [(rank, beat.doing) for rank, beat in beats.items() if beat is not None and beat.is_dead]

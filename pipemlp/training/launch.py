@@ -11,6 +11,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.launching.command import local_command, plugin_arguments, printable_command, visible_devices
 from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import own_port
+from pipemlp.launching.status import read_status
 from pipemlp.launching.supervise import caught_signals, ending_at_once, run_launcher
 from pipemlp.training.planning import planning_inputs
 from pipemlp.training.relay import shown_output
@@ -92,7 +93,9 @@ def how_to_go_on(ended: Ended, plugins: Sequence[str] = ()) -> str | None:
         return None
     command = shlex.join(["pipemlp", "resume", str(ended.run_dir), *plugin_arguments(plugins)])
     if saved_steps(ended.run_dir / FOLDER):
-        return f"go on with: {command}"
+        status = read_status(ended.run_dir)
+        changed = "with one of these changes, " if status is not None and status.comes_again else ""
+        return f"{changed}go on with: {command}"
     metrics = ended.run_dir / METRICS_FILE
     return f"no checkpoint yet; begin again with: {command}" if metrics.is_file() and metrics.stat().st_size else None
 

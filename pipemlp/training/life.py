@@ -16,7 +16,7 @@ from pipemlp.launching.environment import SUPERVISOR_PID, WorkerEnvironment
 from pipemlp.launching.outcome import preempted_at_start, stop_code, was_preempted_at_start
 from pipemlp.launching.status import read_status, write_status
 from pipemlp.launching.watch import a_sibling_is_gone, handle_termination, watch_parents
-from pipemlp.training.failure import end, fail
+from pipemlp.training.failure import Cause, end, fail
 from pipemlp.training.output import Terminal
 from pipemlp.training.run_directory import RUN_DIR_VARIABLE
 from pipemlp.training.run_lock import is_held
@@ -172,10 +172,10 @@ class Life:
                 terminal=self.terminal,
                 run_dir=self.run_dir,
                 rank=self.rank,
-                who_is_gone=lambda: self.who_is_gone(),
+                who_is_gone=self.who_is_gone,
             )
 
     def leave(self, message: str, exit_code: int, own: bool, silent: bool = False) -> None:
         """Record why, and end the process; `silent` keeps it from the terminal."""
         terminal = None if silent else self.terminal
-        end(message, exit_code, own, terminal=terminal, run_dir=self.run_dir, rank=self.rank)
+        end(Cause(message, exit_code, own), terminal=terminal, run_dir=self.run_dir, rank=self.rank)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pipemlp.config.errors import RunFailedError
+from pipemlp.config.errors import NotFiniteError
 from pipemlp.config.root import RunConfig
 from pipemlp.engine.pipeline import Pipeline
 from pipemlp.planning.budget import Budget
@@ -45,7 +45,7 @@ class Refusals:
             slice_index: of the global batch, that was trained; this replica's own unless it says otherwise.
 
         Raises:
-            RunFailedError: naming step, layer and micro-batch, on all ranks that step together.
+            NotFiniteError: naming step, layer and micro-batch, on all ranks that step together.
         """
         step = self._pipeline.refused_step(settle=settle)
         if step is None:
@@ -57,12 +57,12 @@ class Refusals:
         self._last = step, slice_index
         what = f"step {step + 1}: {self._where(step, slice_index)}"
         if not self._skips:
-            raise RunFailedError(
+            raise NotFiniteError(
                 f"{what}; nothing of this step is in a checkpoint; {self._remedy}, or leave such steps out with "
                 "fault.nonfinite=skip"
             )
         if self._num_in_a_row == MOST_IN_A_ROW:
-            raise RunFailedError(f"{what}; {MOST_IN_A_ROW} steps in a row were left out; {self._remedy}")
+            raise NotFiniteError(f"{what}; {MOST_IN_A_ROW} steps in a row were left out; {self._remedy}")
         self._note(f"left out {what}")
         return True
 

@@ -1,6 +1,5 @@
 """`fault.restarts`: a run that died goes on from its newest whole checkpoint, so many times, after a pause."""
 
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -9,8 +8,9 @@ from pathlib import Path
 from pipemlp.checkpoint.folder import FOLDER, newest_to_go_on
 from pipemlp.config.errors import ClusterError, ModelFileError, RunFailedError
 from pipemlp.launching.outcome import stop_code
-from pipemlp.launching.status import RunStatus, read_status, write_status
+from pipemlp.launching.status import read_status, write_status
 from pipemlp.training.resuming import tidy
+from pipemlp.training.vanished import refuse_vanished
 
 RESTARTED = (1, ClusterError.exit_code, RunFailedError.exit_code)
 """Exit codes after which another try may go better: not a wrong configuration, not a stop that was asked for."""
@@ -34,10 +34,10 @@ def run_with_restarts(
         num_restarts: at most.
         caught: signals by which somebody asks this process for a stop; it fills while we wait.
 
-    What went wrong twice in the same way from the same checkpoint is not tried a third time.
+    Numbers that were lost twice in the same place are lost again: then there is no third time.
 
     Raises:
-        ModelFileError: if there are checkpoints, but none is whole any more.
+        ModelFileError: if there are checkpoints, but none is whole any more, or there were some.
     """
     pause, before = FIRST_PAUSE_SECONDS, None
     for attempt in range(num_restarts + 1):
@@ -45,13 +45,14 @@ def run_with_restarts(
         if exit_code not in RESTARTED or attempt == num_restarts or caught:
             return exit_code
         status = read_status(run_dir)
-        failure = _failure_of_its_own(status, checkpoint)
-        if failure is not None and failure == before:
+        if status is not None and status.comes_again and status.message == before:
             print(f"no restart {attempt + 1} of {num_restarts}: it would fail in the same way again", flush=True)
             return exit_code
-        before = failure
+        before = None if status is None else status.message
         try:
             found, passed = newest_to_go_on(run_dir / FOLDER)
+            if found is None:
+                refuse_vanished(run_dir)
         except ModelFileError as error:
             write_status(run_dir, "failed", exit_code=error.exit_code, message=str(error), fresh=True)
             raise
@@ -72,14 +73,6 @@ def run_with_restarts(
             print(kept, flush=True)
         write_status(run_dir, "running", step=step, fresh=True)
     raise AssertionError("unreachable")
-
-
-def _failure_of_its_own(status: RunStatus | None, checkpoint: Path | None) -> tuple[str, Path | None] | None:
-    """What went wrong in the run itself, and since when: from there it goes wrong again, bit for bit. What comes from
-    outside (a process that was killed, a launcher that died) is told by this process, and may go better."""
-    if status is None or not status.own or status.pid == os.getpid():
-        return None
-    return status.message, checkpoint
 
 
 def _passes(pause: float, caught: Sequence[int]) -> bool:

@@ -77,14 +77,13 @@ class Resumption:
         return [*lines, f"resumed after step {self.checkpoint.manifest.step}"]
 
 
-def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str], num_train_rows: int) -> Resumption:
+def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str]) -> Resumption:
     """Where the run in a directory goes on with a configuration.
 
     Args:
         config: resolved.
         run_dir: that a run has left.
         content: of the data, as it is now.
-        num_train_rows: of them.
 
     Raises:
         ConfigError: with the keys that differ and may not.
@@ -94,7 +93,7 @@ def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str], nu
     checkpoint, passed = newest_to_go_on(run_dir / FOLDER)
     saved = load_config((run_dir if checkpoint is None else checkpoint.directory) / CONFIG_FILE)
     if checkpoint is None:
-        refuse_vanished(run_dir, saved, num_train_rows)
+        refuse_vanished(run_dir)
     changes, refused = differences(saved, config)
     _refuse(run_dir, refused)
     if checkpoint is not None and checkpoint.manifest.facts.get("data") != fact(content):

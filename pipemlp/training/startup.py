@@ -101,7 +101,7 @@ def begin_or_resume(preparation: Preparation) -> Begun:
 
 def _resumed(preparation: Preparation, run_dir: Path, lock: RunLock) -> Begun:
     config = preparation.config
-    resumption = find_resumption(config, run_dir, preparation.data.content, preparation.data.shape.num_rows[0])
+    resumption = find_resumption(config, run_dir, preparation.data.content)
     step = 0 if resumption.checkpoint is None else resumption.checkpoint.manifest.step
     kept = tidy(run_dir, step)
     write_start(run_dir, config, preparation.plan, preparation.planned, step=step)

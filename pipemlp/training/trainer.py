@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipemlp.config.errors import RunFailedError
+from pipemlp.config.errors import NotFiniteError, RunFailedError
 from pipemlp.engine.pipeline import MicroBatch, Pipeline, cpu_copy
 from pipemlp.planning.learning_rate import learning_rate
 from pipemlp.planning.metric_names import larger_is_better
@@ -170,7 +170,7 @@ class Trainer:
                 break
             self._step(step, micro_batches)
             done = step + 1
-            if budget.evaluates_after(step) or self._saves(step):
+            if budget.evaluates_after(step) or self._saves(step) or self._compares_after(done):
                 self._refusals.look(settle=True)
             if budget.evaluates_after(step) and self._loader.num_rows("validation"):
                 self._warn()
@@ -182,6 +182,8 @@ class Trainer:
             if self._saves(step):
                 self._save(done)
             elif self._compares_after(done):
+                if self._check is not None:
+                    self._check.paused()
                 check_weights(self._pipeline, f"step {done}", self._config)
         self._refusals.look(settle=True)
         return done
@@ -335,7 +337,7 @@ class Trainer:
         names = self._config.evaluation.metrics
         values = evaluate_split(self._pipeline, self._loader, self._data, split, names, self._device)
         if not math.isfinite(values["loss"]):
-            raise RunFailedError(f"the {split} loss is {values['loss']} after step {done}; {remedy(self._config)}")
+            raise NotFiniteError(f"the {split} loss is {values['loss']} after step {done}; {remedy(self._config)}")
         self._evaluations[split] = values
         self._watcher.evaluation(split, done, values)
         return values

@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipemlp.config.errors import RunFailedError
+from pipemlp.config.errors import NotFiniteError, RunFailedError
 from pipemlp.config.root import RunConfig
 from pipemlp.engine.pipeline import Pipeline
 
-_WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _BLOCK = 2**20
 """Values that are looked at together."""
 _BASE = 1_000_003
@@ -46,7 +46,7 @@ def check_weights(pipeline: Pipeline, after: str, config: RunConfig) -> None:
     everyone = [own] * dist.get_world_size()
     dist.all_gather_object(everyone, own)
     if not all(is_finite for is_finite, _, _ in everyone):
-        raise RunFailedError(
+        raise NotFiniteError(
             f"the weights, or what the optimizer keeps, are not finite after {after}; {remedy(config)}"
         )
     if not compares or len({kind for _, _, kind in everyone}) > 1:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from pipemlp.checkpoint.commit import Together
 from pipemlp.checkpoint.folder import MODEL_FOLDER, read_manifest
-from pipemlp.checkpoint.manifest import FileEntry
 from pipemlp.checkpoint.model_files import layer_file, publish, save_layers
 from pipemlp.checkpoint.sealed_files import sealed, write_manifest
 from pipemlp.config.errors import ClusterError, DataError, RunFailedError
@@ -49,7 +49,7 @@ from pipemlp.training.trainer import FROM_THE_START, Trainer
 from pipemlp.training.watchers import FirstRankWatcher, SilentWatcher
 from pipemlp.training.watching import Watcher
 
-SAVING = 0.9
+SHARE_TO_SAVE = 0.9
 """Of the timeout: who was told to stop and has not saved by then says why, before `pipemlp` ends it."""
 
 
@@ -71,10 +71,10 @@ def run_worker(
     join_processes(device_name, environment.local_rank, timeout_seconds, store)
     doing = Doing()
     beats = _begin_to_beat(environment, doing, timeout_seconds, life)
+    life.who_is_gone = beats.gone
     begun = _share(begun, device)
     preparation, run_dir = begun.preparation, begun.run_dir
     beats.num_replicas = preparation.plan.num_replicas
-    life.who_is_gone = beats.gone
     life.learn_run_dir(run_dir)
     config = preparation.config
     torch.set_num_threads(int(config.run.threads))
@@ -82,31 +82,29 @@ def run_worker(
     loader = BatchLoader(preparation.data, preparation.plan, pipeline.place, seed=config.run.seed, device=device)
     watcher = _watcher(begun, environment.rank, life)
     beats.note = watcher.note
-    # a timeline shows a step that all ranks have in common
-    timeline_every_steps = 0 if pipeline.is_asynchronous else config.logging.timeline_every_steps
-    recorder = TimelineRecorder(run_dir, pipeline, timeline_every_steps)
-    check = None
-    if preparation.plan.prediction is not None and not pipeline.is_asynchronous:
-        check = PredictionCheck(pipeline, device, config.logging.timeline_every_steps)
+    recorder, check = _recorders(run_dir, preparation, pipeline, device)
     doing.finer = lambda: f"action {pipeline.at}" if pipeline.at is not None else ""
     checkpointer = Checkpointer(run_dir, preparation, pipeline, doing.saving)
     begin = FROM_THE_START if begun.checkpoint is None else restore(begun.checkpoint, pipeline, watcher)
     checkpointer.last_saved = begin.position.step
     stopping = Stopping(default_store(), environment.rank, environment.world_size)
     stopping.begin(begin.position.step)
-    life.stops_by(stopping.ask, SAVING * timeout_seconds, doing.text)
+    life.stops_by(stopping.ask, SHARE_TO_SAVE * timeout_seconds, doing.text)
     trainer = Trainer(
         preparation, pipeline, loader, device, watcher, recorder, check, checkpointer, begin, stopping, doing
     )
     outcome = trainer.run()
     stopping.end()
+    if outcome.stopped_by is None:
+        doing("saving the model")
+        save_model(run_dir, preparation, pipeline, outcome.best_step, checkpointer.ranks)
+    checkpointer.ranks.everyone(None)  # until all are done with their files, all are heard
     beats.end()
     if outcome.stopped_by is not None:
         if isinstance(watcher, FirstRankWatcher):
             watcher.stopped(outcome)
         leave_processes()
         return stop_code(outcome.stopped_by)
-    save_model(run_dir, preparation, pipeline, outcome.best_step)
     report = check.report() if check is not None else None
     exchanged = exchange_report(pipeline)
     leave_processes()
@@ -138,6 +136,17 @@ def _watcher(begun: Begun, rank: int, life: Life) -> Watcher:
         return SilentWatcher()
     step = 0 if begun.checkpoint is None else read_manifest(begun.checkpoint).step
     return FirstRankWatcher(begun.run_dir, begun.preparation, life.terminal.file, step)
+
+
+def _recorders(
+    run_dir: Path, preparation: Preparation, pipeline: Pipeline, device: torch.device
+) -> tuple[TimelineRecorder, PredictionCheck | None]:
+    """Of steps that all ranks have in common, which asynchronous ones are not."""
+    every_steps = 0 if pipeline.is_asynchronous else preparation.config.logging.timeline_every_steps
+    recorder = TimelineRecorder(run_dir, pipeline, every_steps)
+    if preparation.plan.prediction is None or pipeline.is_asynchronous:
+        return recorder, None
+    return recorder, PredictionCheck(pipeline, device, every_steps)
 
 
 def build_pipeline(preparation: Preparation) -> Pipeline:
@@ -191,21 +200,27 @@ def same_data(data: PreparedData, learned: Preprocessing, content: list[str]) ->
     return data
 
 
-def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, step: int) -> None:
+def save_model(run_dir: Path, preparation: Preparation, pipeline: Pipeline, step: int, together: Together) -> None:
     """Each rank of replica 0 writes and hashes its layers; rank 0 the index and the manifest, and puts all in the place
     of an earlier model.
+
+    Args:
+        run_dir: of the run, seen by all ranks.
+        preparation: of it.
+        pipeline: this rank's.
+        step: after which the weights are what they are.
+        together: all ranks, none of which gives up waiting.
 
     Raises:
         ClusterError: if rank 0 does not see what the others wrote.
     """
     directory, staging = run_dir / MODEL_FOLDER, run_dir / ".model-saving"
-    if dist.get_rank() == 0:
+    if together.rank == 0:
         shutil.rmtree(staging, ignore_errors=True)
-    dist.barrier()
+    together.everyone(None)
     own = save_layers(staging, pipeline.layer_tensors()) if pipeline.place.replica == 0 else {}
-    written: list[dict[str, FileEntry]] = [own] * dist.get_world_size()
-    dist.all_gather_object(written, own)
-    if dist.get_rank() == 0:
+    written = together.everyone(own)
+    if together.rank == 0:
         unseen = [layer.index for layer in preparation.layers if not (staging / layer_file(layer.index)).is_file()]
         if unseen:
             raise ClusterError(

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from pipemlp.config.errors import DataError
 from pipemlp.gradients.links import lost
-from pipemlp.training.failure import describe
+from pipemlp.training import failure
+from pipemlp.training.failure import Cause, describe, end
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,14 @@ from pipemlp.training.failure import describe
 )
 def test_what_a_failure_is_called(error, expected):
     assert describe(error) == expected
+
+
+def test_a_disk_that_does_not_answer_keeps_nobody(tmp_path, monkeypatch):
+    """The failure cannot be recorded: it is said, and the process ends."""
+    left, said = [], []
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(failure, "RECORDING_SECONDS", 0.2)
+    monkeypatch.setattr(failure, "report_failure", lambda *arguments: time.sleep(60))
+    cause = Cause("rank 1 has waited 610 s for its disk", 6, own=True)
+    end(cause, terminal=SimpleNamespace(print=said.append), run_dir=tmp_path, rank=0)
+    assert (left, said) == ([6], ["rank 0: rank 1 has waited 610 s for its disk"])

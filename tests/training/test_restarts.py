@@ -1,6 +1,6 @@
 """A run that died starts again from a whole checkpoint, never past damaged ones, and a signal ends the pause."""
 
-import json
+import shutil
 import signal
 import threading
 
@@ -89,26 +89,18 @@ def test_who_was_told_to_stop_is_not_started_again(run_dir):
     assert run_with_restarts(lambda checkpoint: 6, run_dir, None, 5, [15]) == 6
 
 
-def worker_reports(run_dir, message):
-    """As a process of the run would: another than the one that starts it again."""
-    report_failure(run_dir, message, 6, own=True)
-    path = run_dir / "status.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": 1}))
-
-
-def test_what_goes_wrong_in_the_same_way_twice_is_not_tried_again(run_dir, capsys):
-    """A number that is lost is lost again: from the same checkpoint every step has the same bits."""
+def test_numbers_that_are_lost_twice_are_not_tried_again(run_dir, capsys):
+    """They are lost again: from the same checkpoint every step has the same bits."""
     started = []
 
     def start(checkpoint):
         started.append(checkpoint)
-        worker_reports(run_dir, "step 15: the loss is not finite")
+        report_failure(run_dir, "step 15: the loss is not finite", 6, own=True, comes_again=True)
         return 6
 
     assert run_with_restarts(start, run_dir, None, 50) == 6
-    newest = run_dir / FOLDER / "step-10"
-    assert started == [None, newest, newest]  # from the start it might have gone wrong elsewhere
-    assert "no restart 3 of 50: it would fail in the same way again" in capsys.readouterr().out
+    assert started == [None, run_dir / FOLDER / "step-10"]
+    assert "no restart 2 of 50: it would fail in the same way again" in capsys.readouterr().out
 
 
 def test_what_comes_from_outside_is_tried_as_often_as_was_said(run_dir):
@@ -116,8 +108,22 @@ def test_what_comes_from_outside_is_tried_as_often_as_was_said(run_dir):
 
     def start(checkpoint):
         started.append(checkpoint)
-        report_failure(run_dir, "a rank was killed by signal 9 (SIGKILL)", 6, own=True)  # by the supervisor: here
+        report_failure(run_dir, "out of memory", 6, own=True)
         return 6
 
     assert run_with_restarts(start, run_dir, None, 4) == 6
     assert len(started) == 5
+
+
+def test_a_run_whose_checkpoints_vanish_is_not_begun_anew(run_dir):
+    """Somebody removes them while it trains; then a rank is killed."""
+    started = []
+
+    def start(checkpoint):
+        started.append(checkpoint)
+        shutil.rmtree(run_dir / FOLDER)
+        return 6
+
+    with pytest.raises(ModelFileError, match="its checkpoints are gone: step-10 was saved last"):
+        run_with_restarts(start, run_dir, run_dir / FOLDER / "step-10", 5)
+    assert len(started) == 1 and read_status(run_dir).exit_code == 4

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipemlp.checkpoint.commit import Writing, commit
-from pipemlp.checkpoint.folder import FOLDER, Checkpoint, check_whole
+from pipemlp.checkpoint.folder import FOLDER, SAVED_FILE, Checkpoint, check_whole
 from pipemlp.checkpoint.manifest import Manifest, fact
 from pipemlp.config.errors import ConfigError, DataError
 from pipemlp.config.files import replace_text
@@ -127,12 +127,13 @@ def test_other_data_are_refused_as_data(wine):
     with pytest.raises(ConfigError, match="data.split_seed: 0 -> 7; data, model, loss"):
         go_on_with("data.split_seed=7")
     with pytest.raises(DataError, match="data: their content has changed") as caught:
-        find_resumption(wine.config, Path("run"), ["other"], 100)
+        find_resumption(wine.config, Path("run"), ["other"])
     assert caught.value.exit_code == 3
 
 
 def test_changes_are_said_before_the_first_checkpoint_too(wine):
     shutil.rmtree(Path("run") / FOLDER)
+    (Path("run") / SAVED_FILE).unlink()
     assert go_on_with("training.steps=50").notes == (
         "changed: training.steps: 40 -> 50",
         "no checkpoint yet: the run begins anew",
@@ -204,14 +205,14 @@ def test_other_plugins_and_versions_are_warnings(tmp_path, monkeypatch):
     found = Checkpoint(directory, Manifest(10, 2, 1, False, {}, facts))
     monkeypatch.setattr(resuming, "newest_to_go_on", lambda folder: (found, []))
     monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["other"])
-    notes = find_resumption(config, tmp_path, [], 100).notes()
+    notes = find_resumption(config, tmp_path, []).notes()
     assert notes[:2] == [
         'warning: --plugin: the run was saved with ["my_blocks"], and goes on with ["other"]',
         f"warning: torch: the run was saved with 2.1, and goes on with {package_version('torch')}",
     ]
     monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["my_blocks"])
     facts["torch"] = package_version("torch")
-    assert find_resumption(config, tmp_path, [], 100).notes() == ["resumed after step 10"]
+    assert find_resumption(config, tmp_path, []).notes() == ["resumed after step 10"]
 
 
 def test_a_file_is_as_it_was_or_as_it_is_to_be(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.training import checkpointer as checkpointing
 from pipemlp.training import trainer as training
 from pipemlp.training.checkpointer import Checkpointer
+from pipemlp.training.doing import Doing
 from pipemlp.training.position import Followed, Position, position_from_text
 from pipemlp.training.trainer import Begin, Trainer
 
@@ -229,3 +230,19 @@ def test_replicas_are_compared_every_n_steps_too(num_replicas, expected, monkeyp
     monkeypatch.setattr(training, "check_weights", lambda pipeline, after, config: looked.append(after))
     assert trainer._train() == 11
     assert looked == expected
+
+
+def test_what_cannot_be_removed_is_nothing_that_the_disk_is_asked_for(checkpointer, monkeypatch):
+    """Else the rank would be taken for one whose disk does not answer."""
+    doing = Doing()
+
+    def prune(folder, newest, keep, kept_too, tell):
+        tell("checkpoint 2: removing")
+        assert doing.saving_seconds() > 0
+        raise PermissionError(13, "Permission denied", "step-2")
+
+    monkeypatch.setattr(checkpointing, "prune", prune)
+    checkpointer._doing = doing.saving
+    checkpointer.save(Position(step=4), None)
+    assert "could not be removed" in checkpointer.finish()
+    assert doing.saving_seconds() == 0

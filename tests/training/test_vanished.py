@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from pipemlp.checkpoint.commit import point_to
 from pipemlp.checkpoint.folder import FOLDER
 from pipemlp.config.errors import ModelFileError
 from pipemlp.config.loading import load_config
@@ -38,10 +39,20 @@ def came_to(run_dir, step):
     (run_dir / METRICS_FILE).write_text("".join(lines) + '{"step": 9')
 
 
-def pointed(run_dir):
+def saved(run_dir):
     came_to(run_dir, 12)
     (run_dir / FOLDER).mkdir()
-    (run_dir / FOLDER / "latest").write_text("step-10\n")
+    point_to(run_dir / FOLDER, 10)
+
+
+def removed(run_dir):
+    saved(run_dir)
+    shutil.rmtree(run_dir / FOLDER)
+
+
+def emptied(run_dir):
+    saved(run_dir)
+    (run_dir / FOLDER / "latest").unlink()
 
 
 def modelled(run_dir):
@@ -50,22 +61,21 @@ def modelled(run_dir):
 
 
 VANISHED = {
-    "latest names one": (pointed, 12, "checkpoints/latest names step-10, which is not there"),
-    "finished": (lambda d: write_status(d, "finished", step=100), 100, "the run is finished, and there is none"),
-    "a model": (modelled, 12, "there is a trained model, and none"),
-    "stopped": (lambda d: write_status(d, "preempted", step=7), 7, "it was saved after step 7, and there is none"),
-    "no folder": (lambda d: came_to(d, 21), 21, "there is no checkpoints/"),
+    "removed": (removed, "step-10 was saved last"),
+    "emptied": (emptied, "step-10 was saved last"),
+    "all but latest": (saved, "step-10 was saved last"),
+    "a model": (modelled, "there is a trained model"),
 }
 
 
 @pytest.mark.parametrize("name", VANISHED)
 def test_what_a_run_has_left_is_not_begun_anew(name, run, tmp_path):
-    leave, step, reason = VANISHED[name]
+    leave, reason = VANISHED[name]
     leave(tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(ModelFileError) as caught:
         begin_or_resume(run)
-    message = f"{tmp_path}/run: the run had come to step {step}, and its checkpoints are gone: {reason}; put "
+    message = f"{tmp_path}/run: the run had come to step 12, and its checkpoints are gone: {reason}; put "
     assert str(caught.value).startswith(message) and caught.value.exit_code == 4
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
@@ -79,7 +89,6 @@ KILLED = {
     "at the start": lambda d: None,
     "before the first step": lambda d: write_status(d, "preempted", step=5, message=preempted_at_start(15)),
     "before the first save": lambda d: came_to(d, 9),
-    "before its folder": lambda d: came_to(d, 20),
     "while it was written": saving,
     "with a damaged status": lambda d: (d / "status.json").write_text("{"),
 }
