@@ -70,6 +70,8 @@ class FaultConfig(Section):
     """How often `pipemlp train` starts a run that died again, from its newest whole checkpoint."""
     nonfinite: Literal["stop", "skip"] = "stop"
     """What becomes of a step whose loss or gradient is not finite: the run stops, or leaves the step out."""
+    unsaved: Literal["warn", "stop"] = "warn"
+    """What becomes of a run whose checkpoint cannot be written: a warning and the next try, or it stops."""
     compare_replicas_every_steps: NonNegative = 0
     """Steps between two looks whether replicas are still the same to the bit; 0 looks before each checkpoint only."""
 

@@ -76,6 +76,8 @@ class Checkpointer:
         """The step of the newest one that is known to be whole; `finish` learns of it."""
         self.num_saved = 0
         """That are known to be whole."""
+        self.has_failed = False
+        """Whether the last one that was waited for could not be written, on all ranks."""
         self._begun: int | None = None
         self._left: str | None = None
 
@@ -111,7 +113,9 @@ class Checkpointer:
         try:
             self._background.wait()
         except ModelFileError as error:
+            self.has_failed = True
             return f"{error}; the checkpoints before are untouched"
+        self.has_failed = False
         if begun is not None:
             self.last_saved, self.num_saved = begun, self.num_saved + 1
         left, self._left = self._left, None

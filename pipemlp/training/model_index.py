@@ -6,6 +6,7 @@ from pathlib import Path
 from pipemlp.checkpoint.manifest import FileEntry, Manifest, fact
 from pipemlp.checkpoint.model_files import layer_file, save_index
 from pipemlp.checkpoint.pipeline_state import grid_facts
+from pipemlp.planning.fingerprint import fingerprint_of
 from pipemlp.training.plugins import loaded_plugins
 from pipemlp.training.preparation import Preparation
 from pipemlp.training.versions import run_versions
@@ -52,6 +53,7 @@ def manifest_of(
         is_apart=is_apart,
         files=files,
         facts={
+            "model": fingerprint_of(preparation.layers),
             **grid_facts(plan),
             "zero_stage": str(plan.zero_stage),
             "precision": preparation.config.precision,

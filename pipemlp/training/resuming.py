@@ -77,13 +77,14 @@ class Resumption:
         return [*lines, f"resumed after step {self.checkpoint.manifest.step}"]
 
 
-def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str]) -> Resumption:
+def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str], model: str) -> Resumption:
     """Where the run in a directory goes on with a configuration.
 
     Args:
         config: resolved.
         run_dir: that a run has left.
         content: of the data, as it is now.
+        model: its fingerprint, as it is now.
 
     Raises:
         ConfigError: with the keys that differ and may not.
@@ -98,6 +99,8 @@ def find_resumption(config: RunConfig, run_dir: Path, content: Sequence[str]) ->
     _refuse(run_dir, refused)
     if checkpoint is not None and checkpoint.manifest.facts.get("data") != fact(content):
         raise DataError(f"{run_dir}: data: their content has changed since the run was saved; a run keeps its data")
+    if checkpoint is not None and checkpoint.manifest.facts.get("model", model) != model:
+        raise ConfigError(f"{run_dir}: model: its layers are not those that were saved; has a plug-in's block changed?")
     return Resumption(checkpoint, tuple(passed), tuple(changes), _warnings(checkpoint))
 
 

@@ -13,6 +13,7 @@ from pipemlp.config.root import RunConfig
 from pipemlp.launching.devices import device_of_run, num_cores, num_gpus
 from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.launching.processes import check_processes, check_world_size
+from pipemlp.planning.fingerprint import fingerprint_of
 from pipemlp.planning.plan_file import PlanFile, parse_plan_file
 from pipemlp.schedule.torch_csv import write_csv
 from pipemlp.training.preparation import Preparation, Progress, prepare_run
@@ -101,7 +102,7 @@ def begin_or_resume(preparation: Preparation) -> Begun:
 
 def _resumed(preparation: Preparation, run_dir: Path, lock: RunLock) -> Begun:
     config = preparation.config
-    resumption = find_resumption(config, run_dir, preparation.data.content)
+    resumption = find_resumption(config, run_dir, preparation.data.content, fingerprint_of(preparation.layers))
     step = 0 if resumption.checkpoint is None else resumption.checkpoint.manifest.step
     kept = tidy(run_dir, step)
     write_start(run_dir, config, preparation.plan, preparation.planned, step=step)

@@ -271,6 +271,9 @@ class Trainer:
 
     def _said(self, problem: str | None) -> None:
         if problem is not None:
+            failed = self._checkpointer is not None and self._checkpointer.has_failed
+            if failed and self._config.fault.unsaved == "stop":
+                raise RunFailedError(problem)
             self._watcher.note(f"warning: {problem}; the training goes on")
 
     @property

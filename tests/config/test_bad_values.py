@@ -24,11 +24,11 @@ OWN = "; your own are registered by --plugin MODULE"
         ("training: {learning_rate: 2}", "training.learning_rate: unknown key; did you mean optimizer.lr?"),
         ("optimizer: {learning_rate: 2}", "optimizer.learning_rate: unknown key; did you mean optimizer.lr?"),
         ("lr: 1e-3", "lr: unknown key; did you mean optimizer.lr?"),
-        ("fault: {zzz: 2}", "fault.zzz: unknown key; fault has timeout_seconds, restarts, nonfinite, "
+        ("fault: {zzz: 2}", "fault.zzz: unknown key; fault has timeout_seconds, restarts, nonfinite, unsaved, "
          "compare_replicas_every_steps"),
         (
             "fault: {every_steps: 2}",
-            "fault.every_steps: unknown key; fault has timeout_seconds, restarts, nonfinite, "
+            "fault.every_steps: unknown key; fault has timeout_seconds, restarts, nonfinite, unsaved, "
             "compare_replicas_every_steps (every_steps exists in lr_schedule, evaluation, checkpoint and logging)",
         ),
         ("loss: {name: mse, delta: 1}", "loss.delta: unknown key; mse has no delta, huber has"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipemlp.config.files import replace_text
 from pipemlp.config.loading import load_config
 from pipemlp.config.writing import write_config
 from pipemlp.launching.status import read_status
+from pipemlp.planning.fingerprint import fingerprint_of
 from pipemlp.training import resuming
 from pipemlp.training.resuming import chosen_again, configuration_to_go_on, find_resumption, tidy
 from pipemlp.training.run_directory import METRICS_FILE
@@ -76,7 +78,7 @@ def wine(tmp_path, monkeypatch):
         return ["layer-0", "config.resolved.yaml"]
 
     for step in (10, 20):
-        facts = {"data": fact(preparation.data.content)}
+        facts = {"data": fact(preparation.data.content), "model": fingerprint_of(preparation.layers)}
         commit(
             begun.run_dir / FOLDER,
             step,
@@ -127,7 +129,7 @@ def test_other_data_are_refused_as_data(wine):
     with pytest.raises(ConfigError, match="data.split_seed: 0 -> 7; data, model, loss"):
         go_on_with("data.split_seed=7")
     with pytest.raises(DataError, match="data: their content has changed") as caught:
-        find_resumption(wine.config, Path("run"), ["other"])
+        find_resumption(wine.config, Path("run"), ["other"], "model")
     assert caught.value.exit_code == 3
 
 
@@ -195,24 +197,39 @@ def test_what_was_chosen_for_another_grid_is_chosen_again(overrides, tmp_path):
     assert chosen_again(path, overrides.split()) == GRIDS[overrides]
 
 
+def test_another_model_of_the_same_name_is_refused(wine):
+    """As by a plug-in whose block has changed: the configuration is the same."""
+    other = [replace(layer, output_width=layer.output_width + 1) for layer in wine.layers]
+    with pytest.raises(ConfigError, match="run: model: its layers are not those that were saved"):
+        find_resumption(wine.config, Path("run"), wine.data.content, fingerprint_of(other))
+    saved = find_resumption(wine.config, Path("run"), wine.data.content, fingerprint_of(wine.layers))
+    assert saved.checkpoint.manifest.step == 20
+
+
 def test_other_plugins_and_versions_are_warnings(tmp_path, monkeypatch):
     (tmp_path / "a.yaml").write_text(CONFIG)
     config = load_config(tmp_path / "a.yaml")
     directory = tmp_path / FOLDER / "step-10"
     directory.mkdir(parents=True)
     write_config(config, directory / "config.resolved.yaml")
-    facts = {"data": "[]", "plugins": '["my_blocks"]', "torch": "2.1", "deepspeed": package_version("deepspeed")}
+    facts = {
+        "data": "[]",
+        "model": "model",
+        "plugins": '["my_blocks"]',
+        "torch": "2.1",
+        "deepspeed": package_version("deepspeed"),
+    }
     found = Checkpoint(directory, Manifest(10, 2, 1, False, {}, facts))
     monkeypatch.setattr(resuming, "newest_to_go_on", lambda folder: (found, []))
     monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["other"])
-    notes = find_resumption(config, tmp_path, []).notes()
+    notes = find_resumption(config, tmp_path, [], "model").notes()
     assert notes[:2] == [
         'warning: --plugin: the run was saved with ["my_blocks"], and goes on with ["other"]',
         f"warning: torch: the run was saved with 2.1, and goes on with {package_version('torch')}",
     ]
     monkeypatch.setattr(resuming, "loaded_plugins", lambda: ["my_blocks"])
     facts["torch"] = package_version("torch")
-    assert find_resumption(config, tmp_path, []).notes() == ["resumed after step 10"]
+    assert find_resumption(config, tmp_path, [], "model").notes() == ["resumed after step 10"]
 
 
 def test_a_file_is_as_it_was_or_as_it_is_to_be(tmp_path, monkeypatch):

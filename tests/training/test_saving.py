@@ -80,6 +80,7 @@ class Notes:
 
     def __init__(self, problem=None):
         self.notes, self.saved, self.finished, self.last_saved, self.problem = [], [], 0, 0, problem
+        self.has_failed = problem is not None
 
     def begin(self, step):
         self.begun = step
@@ -246,3 +247,29 @@ def test_what_cannot_be_removed_is_nothing_that_the_disk_is_asked_for(checkpoint
     checkpointer.save(Position(step=4), None)
     assert "could not be removed" in checkpointer.finish()
     assert doing.saving_seconds() == 0
+
+
+@pytest.mark.parametrize("unsaved", ["warn", "stop"])
+def test_what_cannot_be_written_stops_a_run_that_wants_it(unsaved, checkpointer, monkeypatch):
+    monkeypatch.setattr(checkpointing, "commit", raising(FULL))
+    notes = Notes()
+    trainer = trainer_of(config_of(fault={"unsaved": unsaved}), notes)
+    trainer._checkpointer = checkpointer
+    trainer._save(4)
+    if unsaved == "stop":
+        with pytest.raises(RunFailedError, match="rank 0 could not write it: No space left") as caught:
+            trainer._save(8)
+        assert caught.value.exit_code == 6
+    else:
+        trainer._save(8)
+        assert notes.notes == [f"warning: {FULL}; the checkpoints before are untouched; the training goes on"]
+
+
+def test_what_could_not_be_removed_stops_nobody(checkpointer, monkeypatch):
+    monkeypatch.setattr(checkpointing, "prune", raising(PermissionError(13, "Permission denied", "step-2")))
+    notes = Notes()
+    trainer = trainer_of(config_of(fault={"unsaved": "stop"}), notes)
+    trainer._checkpointer = checkpointer
+    trainer._save(4)
+    trainer._save(8)
+    assert "could not be removed" in notes.notes[0]
