@@ -3,6 +3,7 @@
 import pytest
 
 from pipemlp.config.loading import load_config
+from pipemlp.launching.status import report_failure
 from pipemlp.training import launch as module
 from pipemlp.training.launch import Ended, how_to_go_on, launch
 
@@ -16,6 +17,13 @@ def test_after_a_failure_it_says_how_to_go_on(code, tmp_path):
     assert how_to_go_on(Ended(tmp_path, code)) == f"no checkpoint yet; begin again with: pipemlp resume {tmp_path}"
     (tmp_path / "checkpoints" / "step-10").mkdir(parents=True)
     assert how_to_go_on(Ended(tmp_path, code), ["own"]) == f"go on with: pipemlp resume {tmp_path} --plugin own"
+
+
+def test_what_would_come_again_needs_a_change_first(tmp_path):
+    (tmp_path / "checkpoints" / "step-10").mkdir(parents=True)
+    report_failure(tmp_path, "step 12: the loss is not finite; lower optimizer.lr", 6, own=True, comes_again=True)
+    again = how_to_go_on(Ended(tmp_path, 6))
+    assert again == f"with one of these changes, go on with: pipemlp resume {tmp_path}"
 
 
 @pytest.mark.parametrize("code", [0, 2, 3, 4, 75, 130])
