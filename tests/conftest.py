@@ -11,9 +11,10 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)  # a busy machine is no mistake
 settings.load_profile("untimed")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # a shell's background job ignores it, and so would all processes that the tests interrupt
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for ignored, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        # as in a shell's background job, or below nohup; and so would all processes that the tests send them to
+        signal.signal(ignored, usual)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

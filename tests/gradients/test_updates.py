@@ -111,7 +111,13 @@ def asynchronous(stages, replicas, bound, **settings):
 
 
 @pytest.mark.parametrize(
-    ("stages", "replicas", "compression"), [(2, 2, "none"), (1, 4, "int8"), (1, 2, "topk"), (1, 2, "onebit")]
+    ("stages", "replicas", "compression"),
+    [
+        (2, 2, "none"),
+        pytest.param(1, 4, "int8", marks=pytest.mark.full),
+        (1, 2, "topk"),
+        pytest.param(1, 2, "onebit", marks=pytest.mark.full),
+    ],
 )
 def test_asynchronous_replicas_learn(stages, replicas, compression, run_on_ranks):
     told = run_on_ranks(stages * replicas, turns, asynchronous(stages, replicas, 2, compression=compression), 40)

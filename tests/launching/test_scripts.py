@@ -73,6 +73,7 @@ def test_what_the_launcher_exports_is_named(script, tmp_path):
     assert script("multinode_pdsh.sh", "a.yaml", DS_ENV_FILE="other").stderr == ""
 
 
+@pytest.mark.full
 def test_where_the_launcher_looks_is_what_it_says():
     code = (
         "from deepspeed.launcher import runner as r; print(r.DEEPSPEED_ENVIRONMENT_NAME, r.DEEPSPEED_ENVIRONMENT_PATHS)"

@@ -293,6 +293,7 @@ def test_costs_of_nothing_are_costs():
     check(zb_auto(3, 4, 1, nothing))
 
 
+@pytest.mark.full
 def test_a_large_case_gets_fewer_rules():
     costs = uniform_costs(16, 2, hop=0.05)
     schedule = zb_auto(16, 128, 2, costs, 16.0)
