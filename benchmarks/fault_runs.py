@@ -68,7 +68,7 @@ def go_on(folder: Path, name: str, strike: str = "", *arguments: str) -> Started
 
 def undisturbed(folder: Path, name: str = "whole") -> None:
     """Run to the end."""
-    succeed([*PIPEMLP, "train", RUN_FILE, f"run.dir={name}", *PLUGIN], folder, **variables())
+    succeed([*PIPEMLP, "train", RUN_FILE, f"run.dir={name}", *PLUGIN], folder, LONGEST_SECONDS, **variables())
 
 
 def resumed(folder: Path, name: str, *arguments: str) -> str:
@@ -77,7 +77,7 @@ def resumed(folder: Path, name: str, *arguments: str) -> str:
     Raises:
         AssertionError: with what was printed, if it ended as failed.
     """
-    return succeed([*PIPEMLP, "resume", name, *PLUGIN, *arguments], folder, **variables()).printed
+    return succeed([*PIPEMLP, "resume", name, *PLUGIN, *arguments], folder, LONGEST_SECONDS, **variables()).printed
 
 
 def resumed_from(printed: str) -> int:

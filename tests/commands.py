@@ -85,9 +85,9 @@ class Started:
         rank = role.removeprefix("worker-")
         return next(p for p in living if p.environ().get("RANK") == rank and "train" in p.cmdline())
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = WAIT_SECONDS) -> int:
         """The exit code, once it has ended."""
-        return self.process.wait(timeout=WAIT_SECONDS)
+        return self.process.wait(timeout=seconds)
 
     def wait_for_end(self) -> None:
         """Until no process of the command is left."""
@@ -107,11 +107,11 @@ class Started:
         self.process.wait()
 
 
-def succeed(command: Sequence[str], folder: Path, **variables: str) -> Started:
-    """Run a command to its end, which has to be a good one."""
+def succeed(command: Sequence[str], folder: Path, seconds: float = WAIT_SECONDS, **variables: str) -> Started:
+    """Run a command to its end, which has to be a good one, and to come within so many seconds."""
     started = Started(command, folder, **variables)
     try:
-        assert started.wait() == 0, started.printed
+        assert started.wait(seconds) == 0, started.printed
     finally:
         started.end()
     return started
