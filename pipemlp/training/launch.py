@@ -1,6 +1,8 @@
 """Start a run's processes on this machine, and see it through to its end."""
 
+import os
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,8 +82,16 @@ def launch(
             begun.lock.release()
     again = how_to_go_on(ended, plugins)
     if again is not None:
-        print(again, flush=True)
+        _tell(again)
     return ended
+
+
+def _tell(text: str) -> None:
+    """Show a line, though what takes it may be a file on the disk that is full: the exit code is another matter."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - at the end of Python it is written again
 
 
 def how_to_go_on(ended: Ended, plugins: Sequence[str] = ()) -> str | None:
