@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -73,7 +74,8 @@ def fail(
         who_is_gone: what is known of ranks that have died, asked where another's death may be the reason.
     """
     message, exit_code, own = describe(error)
-    traceback.print_exception(error)
+    with suppress(OSError):  # the log is a file of the run, whose disk may be full
+        traceback.print_exception(error)
     if not own and (gone := who_is_gone()):
         message = f"{gone}; {message}"
     cause = Cause(message, exit_code, own, comes_again=isinstance(error, NotFiniteError))
@@ -121,7 +123,8 @@ def _recorded(cause: Cause, run_dir: Path) -> tuple[int, bool]:
             time.sleep(OWN_CAUSE_SECONDS)
             status = _report(cause, run_dir)
     except OSError as error:
-        print(f"status.json could not be written: {error}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"status.json could not be written: {error}", file=sys.stderr)
         return cause.exit_code, True
     return status.exit_code or cause.exit_code, status.pid == os.getpid() and status.message == cause.message
 
@@ -131,6 +134,7 @@ def _report(cause: Cause, run_dir: Path) -> RunStatus:
 
 
 def _flush() -> None:
-    """The log is a file of the run."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """The log, as far as its disk takes it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()

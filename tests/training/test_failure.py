@@ -10,7 +10,7 @@ import pytest
 from pipemlp.config.errors import DataError
 from pipemlp.gradients.links import lost
 from pipemlp.training import failure
-from pipemlp.training.failure import Cause, describe, end
+from pipemlp.training.failure import Cause, describe, end, fail
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,22 @@ def test_a_disk_that_does_not_answer_keeps_nobody(tmp_path, monkeypatch):
     cause = Cause("rank 1 has waited 610 s for its disk", 6, own=True)
     end(cause, terminal=SimpleNamespace(print=said.append), run_dir=tmp_path, rank=0)
     assert (left, said) == ([6], ["rank 0: rank 1 has waited 610 s for its disk"])
+
+
+def test_a_full_disk_changes_no_exit_code(tmp_path, monkeypatch):
+    """Neither the log nor status.json can be written."""
+    left, said = [], []
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse(*arguments):
+        raise full
+
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(failure, "report_failure", refuse)
+    with open("/dev/full", "w") as log, monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", log)
+        patched.setattr("sys.stderr", log)
+        log.write("something that waits to be written")
+        fail(full, terminal=SimpleNamespace(print=said.append), run_dir=tmp_path, rank=0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), log.fileno())  # what waits can be written now
+    assert left == [6] and said[0].startswith("rank 0: the disk is full: No space left on device")
