@@ -1,11 +1,11 @@
 """From how a launcher ended, and what the workers reported, to the exit code of the run and its last status."""
 
 import signal
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipemlp.launching.status import STATUS_FILE, RunStatus, read_status, report_failure, write_status
+from pipemlp.launching.telling import tell
 
 PREEMPTED_EXIT_CODE = 75
 _INTERRUPTED = 130
@@ -81,23 +81,23 @@ def was_preempted_at_start(status: RunStatus) -> bool:
 def _preempt(run_dir: Path, step: int, signum: int) -> int:
     """Record that nobody had anything to save when the signal came: no worker has written since the run was begun."""
     message, exit_code = preempted_at_start(signum), stop_code(signum)
-    print(message, file=sys.stderr, flush=True)
+    tell(message, as_error=True)
     try:
         write_status(run_dir, "preempted", step=step, exit_code=exit_code, message=message, fresh=True)
     except OSError as error:
-        print(f"{run_dir}: cannot write {STATUS_FILE} ({error.strerror})", file=sys.stderr, flush=True)
+        tell(f"{run_dir}: cannot write {STATUS_FILE} ({error.strerror})", as_error=True)
     return exit_code
 
 
 def _record(run_dir: Path, message: str, exit_code: int, *, earlier: RunStatus | None = None) -> None:
     """Write the failure and print it: no worker lived to say it. `earlier` is what an earlier run left behind."""
-    print(message, file=sys.stderr, flush=True)
+    tell(message, as_error=True)
     try:
         if earlier is not None:
             write_status(run_dir, "running", step=earlier.step, fresh=True)
         report_failure(run_dir, message, exit_code, own=True)
     except OSError as error:
-        print(f"{run_dir}: cannot write {STATUS_FILE} ({error.strerror})", file=sys.stderr, flush=True)
+        tell(f"{run_dir}: cannot write {STATUS_FILE} ({error.strerror})", as_error=True)
 
 
 def _explain(outcome: Outcome) -> tuple[str, int]:

@@ -1,8 +1,6 @@
 """Start a run's processes on this machine, and see it through to its end."""
 
-import os
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pipemlp.launching.environment import launcher_environment
 from pipemlp.launching.ports import own_port
 from pipemlp.launching.status import read_status
 from pipemlp.launching.supervise import caught_signals, ending_at_once, run_launcher
+from pipemlp.launching.telling import tell
 from pipemlp.training.planning import planning_inputs
 from pipemlp.training.relay import shown_output
 from pipemlp.training.report import grid_text
@@ -82,16 +81,8 @@ def launch(
             begun.lock.release()
     again = how_to_go_on(ended, plugins)
     if again is not None:
-        _tell(again)
+        tell(again)
     return ended
-
-
-def _tell(text: str) -> None:
-    """Show a line, though what takes it may be a file on the disk that is full: the exit code is another matter."""
-    try:
-        print(text, flush=True)
-    except OSError:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - at the end of Python it is written again
 
 
 def how_to_go_on(ended: Ended, plugins: Sequence[str] = ()) -> str | None:
