@@ -3,7 +3,7 @@
 MANIFEST.json
     format, step, stages, replicas, apart      what was saved, and by how many
     files: {name: {bytes, sha256}}             every other file of the folder
-    facts: {name: text}                        what it was saved of: data, cut, precision, plug-ins, versions
+    facts: {name: text}                        what it was saved of: model, data, cut, precision, plug-ins, versions
     sha256                                     of all this: a bit that has changed in it is noticed too
 """
 

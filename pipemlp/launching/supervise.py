@@ -20,6 +20,7 @@ from pipemlp.launching.environment import SUPERVISOR_PID
 from pipemlp.launching.outcome import Outcome, conclude, stop_code
 from pipemlp.launching.process_tree import ProcessTree
 from pipemlp.launching.status import RunStatus, read_status
+from pipemlp.launching.telling import tell
 from pipemlp.launching.waiting import answer_within
 from pipemlp.launching.watch import STOP_SIGNALS
 
@@ -66,7 +67,7 @@ def run_launcher(
             process.wait()
     code = answer_within(_CONCLUDING_SECONDS, lambda: conclude(run_dir, before, outcome))
     if code is None:
-        print(f"{run_dir}: the disk does not answer; how the run ended is not recorded", file=sys.stderr, flush=True)
+        tell(f"{run_dir}: the disk does not answer; how the run ended is not recorded", as_error=True)
         return RunFailedError.exit_code
     return code
 
