@@ -39,6 +39,15 @@ def watch_parents(on_death: Callable[[str], None], poll_seconds: float = 0.5) ->
     return thread
 
 
+def supervisor_has_died() -> bool:
+    """Whether this process was started by a `pipemlp train` that is gone; while it lives, it holds the lock of the run."""
+    pid = os.environ.get(SUPERVISOR_PID, "")
+    if not (pid.isascii() and pid.isdigit()):
+        return False
+    process = _process(int(pid))
+    return process is None or not is_alive(process)
+
+
 def a_sibling_is_gone(num_siblings: int) -> bool:
     """Whether of the processes that this one's parent has started, this one included, fewer live than it started."""
     with suppress(psutil.Error):

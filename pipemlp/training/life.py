@@ -12,10 +12,10 @@ from typing import TypeVar
 from pipemlp.config.errors import ClusterError, RunFailedError, UserError
 from pipemlp.config.root import RunConfig
 from pipemlp.launching.devices import device_of_run
-from pipemlp.launching.environment import SUPERVISOR_PID, WorkerEnvironment
+from pipemlp.launching.environment import WorkerEnvironment
 from pipemlp.launching.outcome import preempted_at_start, stop_code, was_preempted_at_start
 from pipemlp.launching.status import read_status, write_status
-from pipemlp.launching.watch import a_sibling_is_gone, handle_termination, watch_parents
+from pipemlp.launching.watch import a_sibling_is_gone, handle_termination, supervisor_has_died, watch_parents
 from pipemlp.training.failure import Cause, end, fail
 from pipemlp.training.output import Terminal
 from pipemlp.training.run_directory import RUN_DIR_VARIABLE
@@ -119,7 +119,7 @@ class Life:
     def lost_parent(self, message: str) -> None:
         """A process above has died. Who stops a service signals all of its processes at once: then this one saves."""
         if not self._is_stopping.wait(SIGNAL_SECONDS):
-            if self.run_dir is not None and SUPERVISOR_PID in os.environ and is_held(self.run_dir):
+            if self.run_dir is not None and supervisor_has_died() and is_held(self.run_dir):
                 os._exit(ClusterError.exit_code)  # the next run is at work there already, whose status this is not
             self.leave(message, ClusterError.exit_code, own=True)
 

@@ -120,15 +120,16 @@ def test_without_a_stop_a_dead_launcher_is_the_end(life):
     assert read_status(life.run_dir).message == "its parent, process 1, has died"
 
 
-@pytest.mark.parametrize("is_supervised", [True, False])
-def test_who_outlives_its_run_says_nothing_of_the_next(life, monkeypatch, is_supervised):
-    """The next `pipemlp train` holds the lock by then; under a launcher by hand rank 0 of the same run does."""
+@pytest.mark.parametrize(("supervisor", "says"), [("gone", False), ("lives", True), ("none", True)])
+def test_who_outlives_its_run_says_nothing_of_the_next(life, monkeypatch, supervisor, says):
+    """The next `pipemlp train` holds the lock by then; its own does while it lives, though launch.py has died; under a
+    launcher by hand rank 0 of the same run does."""
     monkeypatch.delenv(SUPERVISOR_PID, raising=False)
-    if is_supervised:
-        monkeypatch.setenv(SUPERVISOR_PID, "1")
+    if supervisor != "none":
+        monkeypatch.setenv(SUPERVISOR_PID, str(os.getpid()) if supervisor == "lives" else str(2**22 + 1))
     lock = RunLock(life.run_dir)
     assert code_of(life.lost_parent, "its parent has died") == 5
-    assert read_status(life.run_dir).state == ("running" if is_supervised else "failed")
+    assert read_status(life.run_dir).state == ("failed" if says else "running")
     lock.release()
     assert code_of(life.lost_parent, "its parent has died") == 5
     assert read_status(life.run_dir).state == "failed"
