@@ -40,7 +40,7 @@ def watch_parents(on_death: Callable[[str], None], poll_seconds: float = 0.5) ->
 
 
 def supervisor_has_died() -> bool:
-    """Whether this process was started by a `pipemlp train` that is gone; while it lives, it holds the lock of the run."""
+    """Whether a `pipemlp train` started this process and is gone; while it lives, it holds the lock of the run."""
     pid = os.environ.get(SUPERVISOR_PID, "")
     if not (pid.isascii() and pid.isdigit()):
         return False
